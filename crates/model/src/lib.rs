@@ -1,0 +1,26 @@
+//! The words of the platform: values every other crate speaks in, and the rules that hold inside one value.
+
+#![forbid(unsafe_code)]
+
+mod auth;
+mod contract;
+mod error;
+mod ids;
+pub mod json;
+mod limits;
+mod message;
+mod property_bag;
+mod time;
+
+pub use auth::{AuthChain, AuthKind, AuthMethod, AuthScope, InvalidChain, SasToken};
+pub use contract::{
+    Channel, Command, Delivery, FeedbackRequest, InputMessage, LockToken, MethodAnswer, MethodCall, MethodCallId,
+    MethodInvocation, Outcome, Reply, Request, Settled, Ticket,
+};
+pub use error::{Denied, ErrorCode, Refusal, RequestError};
+pub use ids::{ClientId, DeviceId, InvalidId, ModuleId, ModuleName};
+pub use json::Json;
+pub use limits::Limits;
+pub use message::{Message, MessageSource, MessageView, Stamp};
+pub use property_bag::{PropertyBag, PropertyBagBuilder, system};
+pub use time::{InvalidTimestamp, Monotonic, Now, Timestamp};
