@@ -10,6 +10,7 @@ pub mod json;
 mod limits;
 mod message;
 mod property_bag;
+mod registry;
 mod time;
 
 pub use auth::{AuthChain, AuthKind, AuthMethod, AuthScope, InvalidChain, SasToken};
@@ -23,4 +24,9 @@ pub use json::Json;
 pub use limits::Limits;
 pub use message::{Message, MessageSource, MessageView, Stamp};
 pub use property_bag::{PropertyBag, PropertyBagBuilder, system};
+pub use registry::{
+    Activity, Authentication, AuthenticationDraft, ConnectionState, DeviceDraft, DeviceRecord, DeviceStatus, EdgeScope,
+    InvalidKey, InvalidThumbprint, KeyPair, ModuleDraft, ModuleRecord, Precondition, STATUS_REASON_CHARS_MAX,
+    SharedKey, Thumbprint,
+};
 pub use time::{InvalidTimestamp, Monotonic, Now, Timestamp};
