@@ -1,0 +1,233 @@
+//! Who is connected, who was refused and why: what `skerry device connections` and `skerry edge status` show.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use skerry_model::{ClientId, Now, Timestamp};
+
+/// Refusals are remembered for this many (peer, claimed name) pairs; the one seen least recently makes room.
+const REFUSED_MAX: usize = 1_000;
+/// The same peer and name is logged at most once in this time; what came between is counted.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// A client that is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// Who.
+    pub client: ClientId,
+    /// From which address.
+    pub peer: IpAddr,
+    /// Over which protocol.
+    pub protocol: &'static str,
+    /// What the client says of itself, cut to a few words.
+    pub product: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Somebody who was not let in, or was put out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// From which address.
+    pub peer: IpAddr,
+    /// The name it gave; empty when it gave none.
+    pub claimed: String,
+    /// Over which protocol.
+    pub protocol: &'static str,
+    /// What was wrong with what.
+    pub reason: String,
+    /// The first time.
+    pub first: Timestamp,
+    /// The last time.
+    pub last: Timestamp,
+    /// How often.
+    pub count: u64,
+}
+
+#[derive(Default)]
+struct Book {
+    next: u64,
+    connected: BTreeMap<u64, Connected>,
+    refused: BTreeMap<(IpAddr, String), Entry>,
+    refusals: u64,
+}
+
+struct Entry {
+    refused: Refused,
+    logged: Now,
+    unlogged: u64,
+}
+
+/// The list of who is in and who was kept out; memory is bounded by named limits.
+#[derive(Default)]
+pub struct Door {
+    book: Mutex<Book>,
+}
+
+/// Takes a client off the list when dropped.
+pub struct Inside<'a> {
+    door: &'a Door,
+    number: u64,
+}
+
+impl Door {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts a client on the list until the answer is dropped.
+    pub fn enter(&self, connected: Connected) -> Inside<'_> {
+        let mut book = self.lock();
+        book.next += 1;
+        let number = book.next;
+        book.connected.insert(number, connected);
+        Inside { door: self, number }
+    }
+
+    /// Remembers a refusal and logs it, at most once a minute for the same peer and name.
+    pub fn refuse(&self, now: Now, peer: IpAddr, protocol: &'static str, claimed: &str, reason: &str) {
+        let mut book = self.lock();
+        book.refusals += 1;
+        let key = (peer, shortened(claimed));
+        if !book.refused.contains_key(&key) && book.refused.len() >= REFUSED_MAX {
+            let oldest = book.refused.iter().min_by_key(|(_, entry)| entry.refused.last).map(|(key, _)| key.clone());
+            if let Some(oldest) = oldest {
+                book.refused.remove(&oldest);
+            }
+        }
+        let mut log = Some(0);
+        book.refused
+            .entry(key)
+            .and_modify(|entry| {
+                entry.refused.last = now.wall;
+                entry.refused.count += 1;
+                let same = entry.refused.reason == reason;
+                entry.refused.reason = shortened(reason);
+                if same && now.monotonic.since(entry.logged.monotonic) < LOG_EVERY {
+                    entry.unlogged += 1;
+                    log = None;
+                } else {
+                    log = Some(std::mem::take(&mut entry.unlogged));
+                    entry.logged = now;
+                }
+            })
+            .or_insert_with(|| Entry {
+                refused: Refused {
+                    peer,
+                    claimed: shortened(claimed),
+                    protocol,
+                    reason: shortened(reason),
+                    first: now.wall,
+                    last: now.wall,
+                    count: 1,
+                },
+                logged: now,
+                unlogged: 0,
+            });
+        drop(book);
+        if let Some(unlogged) = log {
+            tracing::warn!(%peer, protocol, client = %shortened(claimed), reason, unlogged, "refused");
+        }
+    }
+
+    /// Who is connected, longest first.
+    pub fn connected(&self) -> Vec<Connected> {
+        self.lock().connected.values().cloned().collect()
+    }
+
+    /// How many are connected.
+    pub fn connected_count(&self) -> usize {
+        self.lock().connected.len()
+    }
+
+    /// Who was refused, the most recent first.
+    pub fn refused(&self) -> Vec<Refused> {
+        let mut refused: Vec<_> = self.lock().refused.values().map(|entry| entry.refused.clone()).collect();
+        refused.sort_by_key(|entry| std::cmp::Reverse(entry.last));
+        refused
+    }
+
+    /// All refusals since the start, also those whose entry made room.
+    pub fn refusals(&self) -> u64 {
+        self.lock().refusals
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Book> {
+        // A panic while the list was held leaves it whole: every change is a single insertion or removal.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.door.lock().connected.remove(&self.number);
+    }
+}
+
+/// What a stranger sent, cut to a length that a log line and a table can hold, control characters replaced.
+fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 160;
+    text.chars().take(CHARS_MAX).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skerry_model::Monotonic;
+
+    fn now(seconds: u64) -> Now {
+        Now {
+            monotonic: Monotonic::from_start(Duration::from_secs(seconds)),
+            wall: Timestamp::from_unix_seconds(i64::try_from(seconds).unwrap()),
+        }
+    }
+
+    fn peer(last: u8) -> IpAddr {
+        IpAddr::from([127, 0, 0, last])
+    }
+
+    #[test]
+    fn who_leaves_is_off_the_list() {
+        let door = Door::new();
+        let inside = door.enter(Connected {
+            client: ClientId::parse("d").unwrap(),
+            peer: peer(1),
+            protocol: "mqtt",
+            product: String::new(),
+            since: Timestamp::default(),
+        });
+        assert_eq!(door.connected().len(), 1);
+        drop(inside);
+        assert_eq!(door.connected(), []);
+    }
+
+    #[test]
+    fn refusals_of_the_same_peer_are_counted_in_one_entry() {
+        let door = Door::new();
+        for second in 0..5 {
+            door.refuse(now(second), peer(1), "mqtt", "d", "wrong key");
+        }
+        door.refuse(now(9), peer(2), "mqtt", "d\n", "expired");
+        let refused = door.refused();
+        assert_eq!(
+            refused.iter().map(|r| (r.claimed.as_str(), r.count)).collect::<Vec<_>>(),
+            [("d\u{fffd}", 1), ("d", 5)]
+        );
+        assert_eq!((refused[1].first, refused[1].last), (now(0).wall, now(4).wall));
+        assert_eq!(door.refusals(), 6);
+    }
+
+    #[test]
+    fn a_flood_of_names_does_not_grow_the_list_beyond_its_limit() {
+        let door = Door::new();
+        for n in 0..(REFUSED_MAX as u64 + 10) {
+            door.refuse(now(n), peer(1), "mqtt", &format!("d{n}"), "unknown");
+        }
+        let refused = door.refused();
+        assert_eq!(refused.len(), REFUSED_MAX);
+        assert_eq!(refused.last().map(|r| r.claimed.as_str()), Some("d10"));
+    }
+}
