@@ -8,6 +8,7 @@ mod error;
 mod ids;
 pub mod json;
 mod limits;
+pub mod manifest;
 mod message;
 mod property_bag;
 mod registry;
@@ -22,6 +23,7 @@ pub use error::{Denied, ErrorCode, Refusal, RequestError};
 pub use ids::{ClientId, DeviceId, InvalidId, ModuleId, ModuleName};
 pub use json::Json;
 pub use limits::Limits;
+pub use manifest::{HubManifest, Manifest, ModuleSpec, Route};
 pub use message::{Message, MessageSource, MessageView, Stamp};
 pub use property_bag::{PropertyBag, PropertyBagBuilder, system};
 pub use registry::{
