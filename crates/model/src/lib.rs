@@ -13,6 +13,7 @@ mod message;
 mod property_bag;
 mod registry;
 mod time;
+mod twin;
 
 pub use auth::{AuthChain, AuthKind, AuthMethod, AuthScope, InvalidChain, SasToken};
 pub use contract::{
@@ -32,3 +33,6 @@ pub use registry::{
     SharedKey, Thumbprint,
 };
 pub use time::{InvalidTimestamp, Monotonic, Now, Timestamp};
+pub use twin::{
+    Metadata, NEVER, Section, Twin, TwinChange, TwinError, TwinPart, TwinRecordError, TwinUpdate, difference, merge,
+};
