@@ -1,0 +1,54 @@
+//! `cargo xtask`: everything that is automated in this repository.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod engine;
+mod machine;
+mod run;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::run::Outcome;
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Everything that is automated in this repository")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Check a change as CI does: install what is needed, format, lints, layers, licences, documentation, every test
+    Test(check::Options),
+    /// Check the rules no compiler knows: layers, allowed crates, file heads, words
+    Tidy,
+    /// Install what the tests need (Debian and Python packages) and stop there
+    Prepare,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match perform(arguments.task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Outcome {
+    let workspace = Workspace::load()?;
+    match task {
+        Task::Test(options) => check::run(&workspace, &options),
+        Task::Tidy => tidy::run(&workspace),
+        Task::Prepare => machine::prepare(&workspace).map(drop),
+    }
+}
