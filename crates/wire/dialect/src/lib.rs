@@ -5,8 +5,11 @@
 
 #![forbid(unsafe_code)]
 
+mod body;
 pub mod connection_string;
 pub mod error;
+pub mod http;
+pub mod identity;
 pub mod mqtt;
 mod percent;
 pub mod sas;
