@@ -12,4 +12,5 @@ pub mod http;
 pub mod identity;
 pub mod mqtt;
 mod percent;
+pub mod rest;
 pub mod sas;
