@@ -2,11 +2,26 @@
 
 #![forbid(unsafe_code)]
 
+mod auth;
 mod backend;
+mod config;
 mod door;
+mod gateway;
+mod http;
+mod lane;
+mod mqtt;
+mod runtime;
+#[cfg(test)]
+mod tests;
 
+pub use auth::proof;
 pub use backend::{
     Actor, ActorId, Attachment, Backend, Claim, Closed, Credential, Lane, Proof, Published, SessionKey, Terms,
     TokenSigner,
 };
+pub use config::GatewayConfig;
 pub use door::{Connected, Door, Inside, Refused};
+pub use gateway::{Entrance, Gateway, Head, Open, Peer, Serving};
+pub use http::{Answer, HttpRoutes, failure};
+
+use runtime::Runtime;
