@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod checkpoint;
 mod contract;
 mod error;
 mod ids;
@@ -16,6 +17,7 @@ mod time;
 mod twin;
 
 pub use auth::{AuthChain, AuthKind, AuthMethod, AuthScope, InvalidChain, SasToken};
+pub use checkpoint::{Behind, BehindState, Checkpoint, Run, Settlement, Span, Tally};
 pub use contract::{
     Channel, Command, Delivery, FeedbackRequest, InputMessage, LockToken, MethodAnswer, MethodCall, MethodCallId,
     MethodInvocation, Outcome, Reply, Request, Settled, Ticket,
