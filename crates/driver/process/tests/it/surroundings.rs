@@ -1,0 +1,125 @@
+//! What a module finds around itself: user, folder, environment, open files, signals.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use skerry_module_runtime::{LogRange, ModuleRuntime, Problem};
+
+use crate::backend::{World, is_root, output, program, shell, spec};
+
+#[tokio::test]
+async fn the_environment_is_only_what_was_given() {
+    let world = World::new(|_| ()).await;
+    let module = spec("env", program("/usr/bin/env", &[]));
+    world.start(&module).await.unwrap();
+    world.until_exited(&module).await;
+    let home = world.config.folder.join("modules/env/work");
+    let mut lines = output(&world.runtime, &module.name, LogRange::default()).await;
+    lines.sort();
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    assert_eq!(lines, [format!("HOME={}", home.display()), path.to_owned()]);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn no_file_is_inherited_and_input_is_empty() {
+    use std::os::fd::AsFd;
+    let world = World::new(|_| ()).await;
+    // Left open for programs we start, as a careless parent of the edge might do.
+    let file = File::open("/etc/passwd").unwrap();
+    rustix::io::fcntl_setfd(file.as_fd(), rustix::io::FdFlags::empty()).unwrap();
+    let lines = world.output_of("cat; ls -l /proc/self/fd | grep -c passwd; ls /proc/$$/fd | sort -n | tail -1").await;
+    assert_eq!(lines[0], "0");
+    // The shell itself may hold descriptors from 10 on, for scripts.
+    assert!(lines[1] == "2" || lines[1] == "10", "{lines:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn signals_are_as_they_are_for_everybody() {
+    let world = World::new(|_| ()).await;
+    let lines = world.output_of("grep -E 'Sig(Blk|Ign)' /proc/self/status | cut -f 2").await;
+    // Those from 32 on are the C library's own.
+    let ordinary = lines.iter().map(|line| u64::from_str_radix(line, 16).unwrap() & 0x7fff_ffff);
+    assert_eq!(ordinary.collect::<Vec<_>>(), [0, 0], "{lines:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn the_working_directory_is_private_and_goes_with_the_module() {
+    let world = World::new(|_| ()).await;
+    let module = shell("m", "echo kept > file; pwd; stat -c %a .");
+    world.start(&module).await.unwrap();
+    world.until_exited(&module).await;
+    let work = world.config.folder.join("modules/m/work");
+    let lines = output(&world.runtime, &module.name, LogRange::default()).await;
+    assert_eq!(lines, [work.to_str().unwrap(), "700"]);
+    assert_eq!(fs::read_to_string(work.join("file")).unwrap(), "kept\n");
+    let records = world.config.folder.join("modules/m/launch.json");
+    assert_eq!(fs::metadata(records).unwrap().permissions().mode() & 0o777, 0o600);
+    world.runtime.remove(&module.name).await.unwrap();
+    assert!(!work.exists());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn another_working_directory_can_be_chosen_but_must_be_there() {
+    let world = World::new(|_| ()).await;
+    let mut artifact = program("/bin/pwd", &[]);
+    artifact.working_directory = Some("/usr".to_owned());
+    let module = spec("there", artifact.clone());
+    world.start(&module).await.unwrap();
+    world.until_exited(&module).await;
+    assert_eq!(output(&world.runtime, &module.name, LogRange::default()).await, ["/usr"]);
+    artifact.working_directory = Some("/nowhere".to_owned());
+    let error = world.start(&spec("not-there", artifact)).await.unwrap_err();
+    assert_eq!(error.problem, Problem::SpecRefused);
+    assert!(error.reason.starts_with("cannot enter working directory `/nowhere`"), "{error}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn as_root_every_module_has_a_user_of_its_own() {
+    let world = World::new(|config| config.users = Some(59_100..=59_101)).await;
+    let ids = "id -u; id -g; id -G; grep -E 'CapEff|NoNewPrivs' /proc/self/status | cut -f 2";
+    let (one, two) = (shell("one", ids), shell("two", ids));
+    world.start(&one).await.unwrap();
+    world.start(&two).await.unwrap();
+    let mut found = Vec::new();
+    for module in [&one, &two] {
+        world.until_exited(module).await;
+        found.push(output(&world.runtime, &module.name, LogRange::default()).await);
+    }
+    if is_root() {
+        let expected = |user: &str| [user, user, user, "0000000000000000", "1"].map(str::to_owned);
+        assert_eq!(found, [expected("59100"), expected("59101")]);
+        assert_eq!(fs::metadata(world.workload_folder()).unwrap().uid(), 59_101);
+        let error = world.start(&shell("three", "true")).await.unwrap_err();
+        assert!(error.to_string().contains("every user of the configured range"), "{error}");
+        // The user stays with the name.
+        world.runtime.remove(&one.name).await.unwrap();
+        world.start(&shell("one", "id -u")).await.unwrap();
+        world.until_exited(&one).await;
+        assert_eq!(output(&world.runtime, &one.name, LogRange::default()).await, ["59100"]);
+    } else {
+        let us = rustix::process::geteuid().as_raw().to_string();
+        assert!(found.iter().all(|lines| lines[0] == us));
+    }
+    assert_eq!(fs::metadata(world.workload_folder()).unwrap().permissions().mode() & 0o777, 0o700);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_a_module_cannot_reach_is_named() {
+    if !is_root() {
+        // Without users of their own modules reach what we reach.
+        return;
+    }
+    let world = World::new(|_| ()).await;
+    fs::set_permissions(world.folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let error = world.start(&shell("m", "true")).await.unwrap_err();
+    let expected = format!("`{}` is closed to it (chmod o+x)", world.folder.path().display());
+    assert!(error.to_string().contains(&expected), "{error}");
+    assert_eq!(world.runtime.observe().await, Ok(Vec::new()));
+    world.finish().await;
+}
