@@ -10,6 +10,7 @@ pub mod connection_string;
 pub mod error;
 pub mod http;
 pub mod identity;
+pub mod manifest;
 pub mod mqtt;
 mod percent;
 pub mod rest;
