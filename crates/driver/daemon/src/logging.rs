@@ -23,7 +23,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        LogConfig { format: LogFormat::Text, level: "info".to_owned() }
+        LogConfig { format: LogFormat::Human, level: "info".to_owned() }
     }
 }
 
@@ -32,7 +32,7 @@ impl Default for LogConfig {
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Time, level, place, message, fields; coloured on a terminal.
-    Text,
+    Human,
     /// One JSON object per line.
     Json,
 }
@@ -54,7 +54,7 @@ pub fn start_logging(config: &LogConfig) -> Result<LogControl, ConfigError> {
     let (filter, handle) = reload::Layer::new(filter(&config.level)?);
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match config.format {
-        LogFormat::Text => lines.boxed(),
+        LogFormat::Human => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
     tracing_subscriber::registry()
