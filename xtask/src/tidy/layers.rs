@@ -33,7 +33,7 @@ pub(crate) struct Layer {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UnsafeCode {
     #[serde(default)]
-    pub(crate) deny_instead_of_forbid: Vec<String>,
+    pub(crate) not_forbidden_in: Vec<String>,
 }
 
 impl Layers {
