@@ -4,13 +4,16 @@
 
 mod auth;
 mod backend;
+mod calls;
 mod config;
 mod door;
 mod gateway;
 mod http;
 mod lane;
+mod mailbox;
 mod mqtt;
 mod runtime;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +22,12 @@ pub use backend::{
     Actor, ActorId, Attachment, Backend, Claim, Closed, Credential, Lane, Proof, Published, SessionKey, Terms,
     TokenSigner,
 };
+pub use calls::{Calls, MethodResult, UnderWay, check_invocation};
 pub use config::GatewayConfig;
 pub use door::{Connected, Door, Inside, Refused};
 pub use gateway::{Entrance, Gateway, Head, Open, Peer, Serving};
 pub use http::{Answer, HttpRoutes, failure};
+pub use mailbox::LaneMailbox;
+pub use slots::Slots;
 
 use runtime::Runtime;
