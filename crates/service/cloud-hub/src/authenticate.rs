@@ -1,0 +1,144 @@
+//! Whether a proof holds: whose key signed, whether that identity may connect, and for whom an edge hub may speak.
+
+use skerry_gateway::{Actor, ActorId, Claim, Credential, Proof, TokenSigner};
+use skerry_model::{
+    AuthChain, AuthKind, AuthMethod, AuthScope, Authentication, ClientId, Denied, DeviceId, DeviceRecord, DeviceStatus,
+    ErrorCode, KeyPair, ModuleName, SasToken, SharedKey,
+};
+use skerry_pki::SymmetricKey;
+use skerry_state::StateError;
+
+use crate::hub::Hub;
+
+/// A device, and the module of it that is meant.
+pub(crate) struct Found {
+    pub(crate) device: DeviceRecord,
+    pub(crate) module: Option<skerry_model::ModuleRecord>,
+}
+
+impl Hub {
+    pub(crate) async fn check_proof(&self, proof: Proof) -> Result<Actor, Denied> {
+        let (token, signed_by) = match proof.credential {
+            Credential::Token { token, signed_by } => (token, signed_by),
+            Credential::Certificate(_) => {
+                return Err(Denied::unauthorized("client certificates are not taken here; use a token"));
+            }
+            Credential::Missing => return Err(Denied::unauthorized("no credential was shown")),
+        };
+        let (id, method) = match (&proof.claim, &signed_by) {
+            (Claim::Policy, TokenSigner::Policy(name)) => (self.check_policy(name, &token)?, HUB_POLICY),
+            (Claim::Policy, TokenSigner::Device | TokenSigner::Module) => {
+                return Err(Denied::unauthorized("a policy was claimed, but the token is not one of a policy"));
+            }
+            (Claim::Client(_) | Claim::OnBehalf { .. }, TokenSigner::Policy(name)) => {
+                let id = self.check_policy(name, &token)?;
+                if !self.policy(name).is_some_and(|policy| policy.rights.device_connect) {
+                    return Err(Denied::unauthorized(format!("policy `{name}` has no right to act for devices")));
+                }
+                (id, HUB_POLICY)
+            }
+            (Claim::Client(client), TokenSigner::Device | TokenSigner::Module) => {
+                let method = self.check_client(client, &signed_by, &token).await?;
+                (ActorId::Client(client.clone()), method)
+            }
+            (Claim::OnBehalf { chain }, TokenSigner::Device | TokenSigner::Module) => {
+                let edge = acting_device(chain)?;
+                let hub = ClientId::Module(edge.module(ModuleName::edge_hub()));
+                let method = self.check_client(&hub, &signed_by, &token).await?;
+                self.check_chain(chain, &edge).await?;
+                (ActorId::EdgeHub(edge), method)
+            }
+        };
+        Ok(Actor { id, method, expires: Some(token.expiry) })
+    }
+
+    fn check_policy(&self, name: &str, token: &SasToken) -> Result<ActorId, Denied> {
+        let policy = self.policy(name).ok_or_else(|| Denied::unauthorized(format!("there is no policy `{name}`")))?;
+        if !signed_with_either(&policy.keys, token) {
+            return Err(Denied::unauthorized(format!("the token was not signed with a key of policy `{name}`")));
+        }
+        Ok(ActorId::Policy(name.to_owned()))
+    }
+
+    /// The key of the identity that connects decides; its status is looked at afterwards, since only whoever holds a key has
+    /// a status to be told about in the log.
+    async fn check_client(
+        &self,
+        client: &ClientId,
+        signed_by: &TokenSigner,
+        token: &SasToken,
+    ) -> Result<AuthMethod, Denied> {
+        let found = self.find_for_connection(client).await?;
+        let (owner, authentication, scope) = match (signed_by, &found.module) {
+            (TokenSigner::Device, None) => ("device", &found.device.authentication, AuthScope::Device),
+            (TokenSigner::Module, Some(module)) => ("module", &module.authentication, AuthScope::Module),
+            (TokenSigner::Device, Some(module)) if module.authentication == Authentication::None => {
+                ("device", &found.device.authentication, AuthScope::Device)
+            }
+            (TokenSigner::Device, Some(_)) => {
+                return Err(Denied::unauthorized(format!(
+                    "module {client} has credentials of its own and cannot use its device's token"
+                )));
+            }
+            (TokenSigner::Module | TokenSigner::Policy(_), _) => {
+                return Err(Denied::unauthorized(format!("the token is not one of {client}")));
+            }
+        };
+        let Some(keys) = authentication.keys() else {
+            return Err(Denied::unauthorized(format!("the {owner} of {client} does not use shared keys")));
+        };
+        if !signed_with_either(keys, token) {
+            return Err(Denied::unauthorized(format!(
+                "the token was not signed with a key of the {owner} of {client}"
+            )));
+        }
+        check_status(&found.device)?;
+        Ok(AuthMethod { scope, kind: AuthKind::Sas })
+    }
+
+    /// The identity behind `client`, with reasons for the log when it is not there.
+    pub(crate) async fn find_for_connection(&self, client: &ClientId) -> Result<Found, Denied> {
+        let device = self.device(client.device()).await.map_err(store_failed)?;
+        let device = device.ok_or_else(|| Denied::unauthorized(format!("device {} is unknown", client.device())))?;
+        let module = match client {
+            ClientId::Device(_) => None,
+            ClientId::Module(id) => {
+                let module = self.module(id).await.map_err(store_failed)?;
+                Some(module.ok_or_else(|| Denied::unauthorized(format!("module {id} is unknown")))?)
+            }
+        };
+        Ok(Found { device, module })
+    }
+}
+
+const HUB_POLICY: AuthMethod = AuthMethod { scope: AuthScope::Hub, kind: AuthKind::Sas };
+
+/// Refuses a disabled device.
+pub(crate) fn check_status(device: &DeviceRecord) -> Result<(), Denied> {
+    match device.status {
+        DeviceStatus::Enabled => Ok(()),
+        DeviceStatus::Disabled => Err(Denied::unauthorized(format!("device {} is disabled", device.id))),
+    }
+}
+
+/// The edge device at the end of a chain.
+pub(crate) fn acting_device(chain: &AuthChain) -> Result<DeviceId, Denied> {
+    match chain.actor() {
+        Some(ClientId::Device(device)) => Ok(device.clone()),
+        Some(ClientId::Module(_)) | None => Err(Denied::unauthorized("an auth chain ends in the id of an edge device")),
+    }
+}
+
+pub(crate) fn store_failed(error: StateError) -> Denied {
+    tracing::error!(%error, "the record store failed");
+    Denied { code: ErrorCode::Unavailable, detail: "the record store cannot be used at the moment".into() }
+}
+
+fn signed_with_either(keys: &KeyPair, token: &SasToken) -> bool {
+    signed_with(&keys.primary, token) || signed_with(&keys.secondary, token)
+}
+
+fn signed_with(key: &SharedKey, token: &SasToken) -> bool {
+    SymmetricKey::from_bytes(key.as_bytes().to_vec())
+        .is_ok_and(|key| key.verify(token.signed_text().as_bytes(), &token.signature))
+}
