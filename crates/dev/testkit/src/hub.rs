@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::address::Loopback;
+use crate::events::Events;
 use crate::places::program;
 use crate::program::Program;
 use crate::rest::Rest;
@@ -15,6 +16,8 @@ use crate::token::ConnectionString;
 
 const MQTT: u16 = 8883;
 const HTTPS: u16 = 443;
+/// What the hub says once everything is open.
+const READY: &str = "is ready as";
 
 /// What a test wants to be different.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +50,7 @@ impl Hub {
             .unwrap_or_else(|cause| panic!("cannot write the hub's configuration: {cause}"));
         let program = Program::start("skerry-hub", &mut command(folder.path(), address));
         let hub = Hub { program, folder, address };
-        hub.program.wait_for("ready");
+        hub.program.wait_for(READY);
         hub
     }
 
@@ -62,7 +65,7 @@ impl Hub {
     pub fn start_again(&mut self) {
         let mark = self.program.lines_so_far();
         self.program.start_again(&mut command(self.folder.path(), self.address));
-        self.program.wait_for_from(mark, "ready");
+        self.program.wait_for_from(mark, READY);
     }
 
     /// The name clients use: the address as text.
@@ -98,6 +101,12 @@ impl Hub {
     pub fn rest(&self) -> Rest {
         let ca = fs::read(self.ca_file()).unwrap_or_else(|cause| panic!("cannot read the hub's CA: {cause}"));
         Rest::new(self.address.at(HTTPS), &self.host(), &ca, self.connection_string().service_token())
+    }
+
+    /// Reads what arrives, from the first event on.
+    #[track_caller]
+    pub fn events(&self) -> Events {
+        Events::new(self.rest())
     }
 
     /// Creates a device with keys made by the hub; its connection string.

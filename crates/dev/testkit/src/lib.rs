@@ -6,6 +6,7 @@
 
 mod address;
 mod conversation;
+mod events;
 mod hub;
 mod output;
 mod places;
@@ -15,6 +16,7 @@ mod token;
 
 pub use address::Loopback;
 pub use conversation::Conversation;
+pub use events::Events;
 pub use hub::{Hub, HubOptions};
 pub use places::{program, python, repository};
 pub use program::Program;

@@ -29,6 +29,8 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     /// JSON, or a string where it is none, or null where there is none.
     pub body: Value,
+    /// The body as text.
+    pub text: String,
 }
 
 /// What the service's own clients send; the server takes every value.
@@ -127,12 +129,12 @@ fn parse(raw: &[u8]) -> Option<Answer> {
     let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     let rest = &raw[end + 4..];
     let bytes = if chunked { unchunk(rest)? } else { rest.to_vec() };
-    let text = String::from_utf8_lossy(&bytes);
-    let body = match text.as_ref() {
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let body = match text.as_str() {
         "" => Value::Null,
         text => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
     };
-    Some(Answer { status, headers, body })
+    Some(Answer { status, headers, body, text })
 }
 
 fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
