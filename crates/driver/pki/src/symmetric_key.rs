@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use ring::hmac;
+use skerry_model::{InvalidKey, SharedKey};
 use zeroize::Zeroizing;
 
 use crate::{PkiError, Random};
@@ -93,6 +94,21 @@ impl SymmetricKey {
     }
 }
 
+impl From<&SharedKey> for SymmetricKey {
+    fn from(key: &SharedKey) -> Self {
+        Self(Zeroizing::new(key.as_bytes().to_vec()))
+    }
+}
+
+impl TryFrom<&SymmetricKey> for SharedKey {
+    type Error = InvalidKey;
+
+    /// The key as the registry has it: 16 to 64 bytes.
+    fn try_from(key: &SymmetricKey) -> Result<Self, InvalidKey> {
+        Self::from_bytes(&key.0)
+    }
+}
+
 impl fmt::Debug for SymmetricKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("SymmetricKey(…)")
@@ -127,6 +143,8 @@ mod tests {
         let key = SymmetricKey::generate(&Random::seeded(1));
         assert_eq!(key.expose_bytes().len(), 32);
         assert_eq!(SymmetricKey::from_base64(&key.expose_base64()).unwrap(), key);
+        assert_eq!(SymmetricKey::from(&SharedKey::try_from(&key).unwrap()), key);
+        assert!(SharedKey::try_from(&SymmetricKey::from_base64("AQID").unwrap()).is_err());
     }
 
     proptest! {

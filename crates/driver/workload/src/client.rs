@@ -217,7 +217,12 @@ impl WorkloadClient {
         if let Some(body) = body {
             request = request.json(body.to_string());
         }
-        let answer = self.http.request(request).await.map_err(|cause| WorkloadError::Unreachable { action, cause })?;
+        let answer = match self.http.request(request.clone()).await {
+            // The edge was restarted while it was asked. Nothing of this API is harmed by being done twice.
+            Err(HttpError::Lost(_)) => self.http.request(request).await,
+            answer => answer,
+        };
+        let answer = answer.map_err(|cause| WorkloadError::Unreachable { action, cause })?;
         let content = json::parse(&answer.body, ANSWER_DEPTH_MAX);
         if answer.status.is_success() {
             return content.map_err(|_| WorkloadError::Answer { action, field: "JSON body" });
