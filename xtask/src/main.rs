@@ -4,8 +4,10 @@
 
 mod check;
 mod engine;
+mod images;
 mod machine;
 mod run;
+mod shipped;
 mod tidy;
 mod workspace;
 
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::engine::Engine;
 use crate::run::Outcome;
 use crate::workspace::Workspace;
 
@@ -29,6 +32,8 @@ enum Task {
     Test(check::Options),
     /// Check the rules no compiler knows: layers, allowed crates, file heads, words
     Tidy,
+    /// Make the modules' container images in the Docker Engine, without any registry
+    Images,
     /// Install what the tests need (Debian and Python packages) and stop there
     Prepare,
 }
@@ -49,6 +54,11 @@ fn perform(task: Task) -> Outcome {
     match task {
         Task::Test(options) => check::run(&workspace, &options),
         Task::Tidy => tidy::run(&workspace),
+        Task::Images => {
+            machine::prepare(&workspace)?;
+            let _engine = Engine::ensure(&workspace)?;
+            images::make(&workspace)
+        }
         Task::Prepare => machine::prepare(&workspace).map(drop),
     }
 }
