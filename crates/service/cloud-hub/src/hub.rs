@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use skerry_gateway::Closed;
+use skerry_gateway::{Calls, Closed};
 use skerry_model::{DeviceId, ErrorCode, RequestError, Timestamp};
 use skerry_net::Clock;
 use skerry_pki::Random;
@@ -16,7 +16,6 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::activity::Activities;
 use crate::commands::Queues;
-use crate::methods::Calls;
 use crate::sessions::Sessions;
 use crate::telemetry::Line;
 use crate::{CloudConfig, Policy, policy};

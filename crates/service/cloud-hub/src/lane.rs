@@ -5,7 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use skerry_gateway::{Actor, ActorId, Attachment, Backend, Lane, Proof, Published, SessionKey, Terms};
+use skerry_gateway::{
+    Actor, ActorId, Attachment, Backend, Lane, LaneMailbox, Proof, Published, SessionKey, Slots, Terms,
+};
 use skerry_model::{
     AuthChain, Channel, ClientId, Denied, ErrorCode, MessageView, Refusal, Reply, Request, RequestError, Settled,
     Stamp, Ticket,
@@ -15,7 +17,7 @@ use skerry_stream::PartitionId;
 use crate::CloudHub;
 use crate::authenticate::{Found, check_status};
 use crate::hub::Hub;
-use crate::sessions::{LaneMailbox, Listening, Live, SessionShared};
+use crate::sessions::{Listening, Live, SessionShared};
 use crate::telemetry::{Waiter, too_large};
 
 /// The longest model id that is kept, in bytes.
@@ -37,19 +39,11 @@ impl Backend for CloudHub {
 pub struct CloudLane {
     hub: Arc<Hub>,
     mailbox: Arc<LaneMailbox>,
-    slots: Rc<RefCell<Slots>>,
-}
-
-/// The lane's own sessions.
-#[derive(Default)]
-struct Slots {
-    sessions: Vec<Option<Session>>,
-    free: Vec<u32>,
+    slots: Rc<RefCell<Slots<Session>>>,
 }
 
 /// What the data path needs of a session, without asking anybody.
 struct Session {
-    serial: u64,
     client: ClientId,
     partition: PartitionId,
     stamp: Stamp,
@@ -57,31 +51,10 @@ struct Session {
     shared: Arc<SessionShared>,
 }
 
-impl Slots {
-    fn get(&mut self, key: SessionKey) -> Option<&mut Session> {
-        let session = self.sessions.get_mut(usize::try_from(key.slot).ok()?)?.as_mut()?;
-        (session.serial == key.serial && !session.shared.is_over()).then_some(session)
-    }
-
-    fn put(&mut self, session: Session) -> SessionKey {
-        let serial = session.serial;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.sessions.push(None);
-            u32::try_from(self.sessions.len() - 1).unwrap_or(u32::MAX)
-        });
-        if let Some(place) = self.sessions.get_mut(usize::try_from(slot).unwrap_or(usize::MAX)) {
-            *place = Some(session);
-        }
-        SessionKey { slot, serial }
-    }
-
-    fn remove(&mut self, key: SessionKey) {
-        if let Some(place) = self.sessions.get_mut(usize::try_from(key.slot).unwrap_or(usize::MAX))
-            && place.as_ref().is_some_and(|session| session.serial == key.serial)
-        {
-            *place = None;
-            self.free.push(key.slot);
-        }
+impl CloudLane {
+    /// Looks at a session that has not ended.
+    fn with<R>(&self, key: SessionKey, look: impl FnOnce(&mut Session) -> R) -> Option<R> {
+        self.slots.borrow_mut().get_mut(key).filter(|session| !session.shared.is_over()).map(look)
     }
 }
 
@@ -125,14 +98,16 @@ impl Lane for CloudLane {
 
         let shared = Arc::new(SessionShared::new(hub.now()));
         let serial = hub.sessions.new_serial();
-        let key = self.slots.borrow_mut().put(Session {
+        let key = self.slots.borrow_mut().insert(
             serial,
-            client: subject.clone(),
-            partition: PartitionId::of(subject.device(), hub.stream.partitions()),
-            stamp,
-            tickets: 0,
-            shared: Arc::clone(&shared),
-        });
+            Session {
+                client: subject.clone(),
+                partition: PartitionId::of(subject.device(), hub.stream.partitions()),
+                stamp,
+                tickets: 0,
+                shared: Arc::clone(&shared),
+            },
+        );
         let live = Live {
             key,
             lane: Arc::clone(&self.mailbox),
@@ -160,7 +135,7 @@ impl Lane for CloudLane {
 
     fn append(&self, from: SessionKey, batch: &[MessageView<'_>]) -> Result<Option<Ticket>, Refusal> {
         let mut slots = self.slots.borrow_mut();
-        let session = slots.get(from).ok_or(Refusal::Superseded)?;
+        let session = slots.get_mut(from).filter(|session| !session.shared.is_over()).ok_or(Refusal::Superseded)?;
         if batch.is_empty() {
             return Ok(None);
         }
@@ -181,14 +156,14 @@ impl Lane for CloudLane {
     }
 
     fn settle(&self, by: SessionKey, settled: &[Settled]) {
-        let client = self.slots.borrow_mut().get(by).map(|session| session.client.clone());
+        let client = self.with(by, |session| session.client.clone());
         if let Some(client) = client {
             self.hub.settle_commands(&client, by.serial, settled);
         }
     }
 
     async fn submit(&self, from: SessionKey, request: Request) -> Reply {
-        let client = self.slots.borrow_mut().get(from).map(|session| session.client.clone());
+        let client = self.with(from, |session| session.client.clone());
         let Some(client) = client else { return superseded() };
         let hub = &self.hub;
         match request {
@@ -212,7 +187,7 @@ impl Lane for CloudLane {
                 Err(error) => Reply::Failed(error),
             },
             Request::AnswerMethod(answer) => {
-                hub.answer_method(&client, from.serial, answer);
+                hub.calls.answer(&client, from.serial, answer, &hub.config.limits);
                 Reply::Done
             }
         }

@@ -25,7 +25,6 @@ pub use commands::CommandDraft;
 pub use config::{CloudConfig, CommandRules};
 pub use hub::{CloudHub, CloudParts, StartError};
 pub use lane::CloudLane;
-pub use methods::MethodResult;
 pub use policy::{Policy, Rights};
 pub use registry::{Requester, Statistics};
 pub use scope::ScopePage;

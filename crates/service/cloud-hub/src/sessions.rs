@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 
-use skerry_gateway::{Closed, Published, SessionKey};
+use skerry_gateway::{Closed, LaneMailbox, SessionKey};
 use skerry_model::{AuthChain, Channel, ClientId, Delivery, DeviceId, LockToken, Timestamp};
 use tokio::sync::watch;
 
@@ -94,48 +93,15 @@ impl Listening {
     }
 }
 
-/// What is published for the sessions of one lane until its runtime fetches it.
-pub(crate) struct LaneMailbox {
-    wake: Waker,
-    published: Mutex<Published>,
-}
-
-impl LaneMailbox {
-    pub(crate) fn new(wake: Waker) -> Self {
-        Self { wake, published: Mutex::default() }
-    }
-
-    /// Adds to what is published; the lane is not woken yet.
-    pub(crate) fn add(&self, write: impl FnOnce(&mut Published)) {
-        write(&mut self.published.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    pub(crate) fn wake(&self) {
-        self.wake.wake_by_ref();
-    }
-
-    /// Everything published since the last call.
-    pub(crate) fn take(&self) -> Option<Published> {
-        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let nothing = published.commits.is_empty()
-            && published.deliveries.is_empty()
-            && published.closed.is_empty()
-            && !published.room;
-        if nothing { None } else { Some(std::mem::take(&mut *published)) }
-    }
-}
-
 impl Live {
     /// Sends to the client.
     pub(crate) fn deliver(&self, delivery: Delivery) {
-        self.lane.add(|published| published.deliveries.push((self.key, delivery)));
-        self.lane.wake();
+        self.lane.deliver(self.key, delivery);
     }
 
     fn close(&self, why: Closed) {
         self.shared.ended.store(true, Ordering::Release);
-        self.lane.add(|published| published.closed.push((self.key, why)));
-        self.lane.wake();
+        self.lane.close(self.key, why);
     }
 }
 

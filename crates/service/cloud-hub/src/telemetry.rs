@@ -3,14 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use skerry_gateway::{Actor, Closed, SessionKey};
+use skerry_gateway::{Actor, Closed, LaneMailbox, Published, SessionKey};
 use skerry_model::{ClientId, ErrorCode, Limits, MessageSource, MessageView, Refusal, RequestError, Stamp, Ticket};
 use skerry_stream::{Committed, PartitionId};
 use tokio::sync::oneshot;
 
 use crate::CloudHub;
 use crate::hub::{Hub, unavailable};
-use crate::sessions::LaneMailbox;
 use crate::twins::twin_key;
 use crate::{authenticate, records};
 
@@ -82,45 +81,37 @@ impl Hub {
     /// The stream says how far a partition is durable.
     pub(crate) fn committed(&self, partition: PartitionId, committed: Committed) {
         let Some(line) = self.lines.get(usize::from(partition.0)) else { return };
-        let mut woken: Vec<Arc<LaneMailbox>> = Vec::new();
-        let mut wake = |lane: Arc<LaneMailbox>| {
-            if !woken.iter().any(|known| Arc::ptr_eq(known, &lane)) {
-                woken.push(lane);
-            }
-        };
         let mut queue = line.lock();
-        while queue.waiting.front().is_some_and(|waiting| waiting.next <= committed.next || committed.failed) {
-            let Some(waiting) = queue.waiting.pop_front() else { break };
-            let durable = waiting.next <= committed.next;
-            match waiting.who {
-                Waiter::Session { lane, key, ticket } => {
-                    lane.add(|published| {
-                        if !durable {
-                            published.closed.push((key, Closed::StoreFailed));
-                        } else if let Some((_, newest)) = published.commits.last_mut().filter(|(last, _)| *last == key)
-                        {
-                            *newest = ticket;
-                        } else {
-                            published.commits.push((key, ticket));
-                        }
-                    });
-                    wake(lane);
-                }
-                // Dropping the sender tells the caller that it failed.
+        let Queue { waiting, refused } = &mut *queue;
+        let mut next = || {
+            let decided = waiting.front().is_some_and(|front| front.next <= committed.next || committed.failed);
+            if decided { waiting.pop_front() } else { None }
+        };
+        let mut one = next();
+        while let Some(Waiting { next: end, who }) = one.take() {
+            match who {
+                // What follows for the same lane is told with it, so that the lane is woken once.
+                Waiter::Session { lane, key, ticket } => lane.publish(|published| {
+                    tell(published, key, ticket, end <= committed.next);
+                    one = next();
+                    while let Some(Waiting { next: end, who: Waiter::Session { lane: other, key, ticket } }) = &one
+                        && Arc::ptr_eq(other, &lane)
+                    {
+                        tell(published, *key, *ticket, *end <= committed.next);
+                        one = next();
+                    }
+                }),
                 Waiter::Caller(done) => {
-                    if durable {
+                    // Dropping the sender tells the caller that it failed.
+                    if end <= committed.next {
                         let _ = done.send(());
                     }
+                    one = next();
                 }
             }
         }
-        for lane in queue.refused.drain(..) {
-            lane.add(|published| published.room = true);
-            wake(lane);
-        }
-        drop(queue);
-        for lane in woken {
-            lane.wake();
+        for lane in refused.drain(..) {
+            lane.publish(|published| published.room = true);
         }
     }
 
@@ -172,6 +163,14 @@ impl CloudHub {
             other => RequestError::new(ErrorCode::Unavailable, other.to_string()),
         })?;
         is_done.await.map_err(|_| unavailable("the event stream failed"))
+    }
+}
+
+fn tell(published: &mut Published, key: SessionKey, ticket: Ticket, durable: bool) {
+    if durable {
+        published.commit(key, ticket);
+    } else {
+        published.closed.push((key, Closed::StoreFailed));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use skerry_cloud_hub::MethodResult;
+use skerry_gateway::MethodResult;
 use skerry_model::{
     Channel, Delivery, ErrorCode, MethodAnswer, MethodCall, MethodInvocation, Reply, Request, RequestError,
 };
