@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
 use crate::{AuthKind, DeviceId, ModuleId, Timestamp};
 
@@ -14,6 +15,11 @@ const KEY_BYTES_MIN: usize = 16;
 const KEY_BYTES_MAX: usize = 64;
 /// Longest `statusReason`, in characters.
 pub const STATUS_REASON_CHARS_MAX: usize = 128;
+/// Takes base64 with and without padding: connection strings have both (`edge-identity-and-provisioning` §2).
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 /// What the scope of an edge device begins with.
 const SCOPE_PREFIX: &str = "ms-azure-iot-edge://";
 
@@ -24,7 +30,7 @@ pub struct SharedKey(Arc<[u8]>);
 /// Why something is not a shared key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// Not base64 with padding.
+    /// Not base64.
     #[error("a shared key is written in base64")]
     NotBase64,
     /// Fewer than 16 or more than 64 bytes.
@@ -45,12 +51,12 @@ impl SharedKey {
         }
     }
 
-    /// Reads the key from base64.
+    /// Reads the key from base64, with or without padding.
     ///
     /// # Errors
     /// When it is not base64, or has fewer than 16 or more than 64 bytes.
     pub fn from_base64(text: &str) -> Result<Self, InvalidKey> {
-        let bytes = STANDARD.decode(text.trim()).map_err(|_| InvalidKey::NotBase64)?;
+        let bytes = LENIENT.decode(text.trim()).map_err(|_| InvalidKey::NotBase64)?;
         Self::from_bytes(&bytes)
     }
 
@@ -390,6 +396,7 @@ mod tests {
         assert_eq!(key.to_base64(), "MDEyMzQ1Njc4OWFiY2RlZg==");
         assert_eq!(format!("{key:?}"), "SharedKey(..)");
         assert_eq!(SharedKey::from_base64("MDEy"), Err(InvalidKey::Length(3)));
+        assert_eq!(SharedKey::from_base64("MDEyMzQ1Njc4OWFiY2RlZg"), Ok(key));
         assert_eq!(SharedKey::from_base64("not base64!"), Err(InvalidKey::NotBase64));
     }
 
