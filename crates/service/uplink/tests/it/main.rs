@@ -6,4 +6,5 @@ mod deliveries;
 mod messages;
 mod reconnect;
 mod requests;
+mod tls;
 mod world;

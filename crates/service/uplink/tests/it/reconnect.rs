@@ -11,14 +11,14 @@ use skerry_uplink::{
     Boxed, Ended, GivenToken, Limits, NotAppended, SignedTokens, State, Token, TokenError, TokenSource,
 };
 
-use crate::world::{Said, World, state};
+use crate::world::{Said, World, state, tokens};
 
 /// Waits between attempts, without jitter.
 const WAITS: [f64; 9] = [1.0, 3.0, 7.0, 15.0, 31.0, 60.0, 60.0, 60.0, 60.0];
 
 async fn attempts(seed: u64, count: usize) -> Vec<f64> {
     let clock = Clock::simulated(Timestamp::from_unix_seconds(1_700_000_000));
-    let mut world = World::with(Limits::default(), clock, Arc::new(named(clock)), seed);
+    let mut world = World::with(Limits::default(), clock, Arc::new(tokens(clock)), seed);
     world.reachable.store(false, Ordering::Relaxed);
     let _session = world.open();
     let mut at = Vec::new();
@@ -26,12 +26,6 @@ async fn attempts(seed: u64, count: usize) -> Vec<f64> {
         at.push(world.attempt_in_vain().await);
     }
     at
-}
-
-fn named(clock: Clock) -> impl TokenSource {
-    SignedTokens::new(clock, Duration::from_secs(3_600), |identity, _| {
-        Box::pin(std::future::ready(Ok(identity.to_string().into_bytes())))
-    })
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,8 +149,8 @@ async fn the_token_is_renewed_in_time_and_in_good_order() {
 #[tokio::test(start_paused = true)]
 async fn a_token_of_130_seconds_is_renewed_before_it_ends_again_and_again() {
     let clock = Clock::simulated(Timestamp::from_unix_seconds(1_700_000_000));
-    let tokens = SignedTokens::new(clock, Duration::from_secs(130), |_, _| Box::pin(std::future::ready(Ok(vec![1]))));
-    let mut world = World::with(Limits::default(), clock, Arc::new(tokens), 7);
+    let short = SignedTokens::new(clock, Duration::from_secs(130), |_, _| Box::pin(std::future::ready(Ok(vec![1]))));
+    let mut world = World::with(Limits::default(), clock, Arc::new(short), 7);
     let session = world.open();
     let mut before = 0.0;
     for round in 0..5 {

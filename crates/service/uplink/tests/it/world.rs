@@ -16,6 +16,13 @@ use tokio::sync::mpsc;
 /// Bytes that a stream holds until the other end reads.
 const STREAM_BYTES: usize = 1 << 16;
 
+/// Tokens for an hour, signed with the signer's name.
+pub(crate) fn tokens(clock: Clock) -> impl TokenSource {
+    SignedTokens::new(clock, Duration::from_secs(3_600), |identity, _| {
+        Box::pin(std::future::ready(Ok(identity.to_string().into_bytes())))
+    })
+}
+
 pub(crate) struct World {
     pub(crate) uplink: Uplink,
     pub(crate) clock: Clock,
@@ -48,11 +55,7 @@ impl Dial for MemoryDial {
 impl World {
     pub(crate) fn new(limits: Limits) -> Self {
         let clock = Clock::simulated(Timestamp::from_unix_seconds(1_700_000_000));
-        // Signed with the signer's name, so that a test sees whose token it is.
-        let tokens = SignedTokens::new(clock, Duration::from_secs(3_600), |identity, _| {
-            Box::pin(std::future::ready(Ok(identity.to_string().into_bytes())))
-        });
-        Self::with(limits, clock, Arc::new(tokens), 7)
+        Self::with(limits, clock, Arc::new(tokens(clock)), 7)
     }
 
     pub(crate) fn with(limits: Limits, clock: Clock, tokens: Arc<dyn TokenSource>, seed: u64) -> Self {
@@ -84,7 +87,7 @@ impl World {
     /// The next connection, with its CONNECT read but not answered.
     pub(crate) async fn knocking(&mut self) -> Hub {
         let (_, stream) = self.dials.recv().await.unwrap();
-        Hub::new(self.clock, stream.expect("a connection")).await
+        Hub::new(self.clock, Box::new(stream.expect("a connection"))).await
     }
 
     /// The next connection, let in.
@@ -115,7 +118,7 @@ pub(crate) struct Hub {
     /// Answer to subscriptions; without it they stay unanswered.
     pub(crate) grants: bool,
     clock: Clock,
-    stream: DuplexStream,
+    stream: Box<dyn Wire>,
     buffer: Vec<u8>,
     connection: server::Connection<u32>,
 }
@@ -123,7 +126,8 @@ pub(crate) struct Hub {
 const WIRE: WireLimits = WireLimits { packet_bytes_max: 1 << 20, connect_bytes_max: 1 << 16 };
 
 impl Hub {
-    async fn new(clock: Clock, stream: DuplexStream) -> Self {
+    /// Waits for CONNECT.
+    pub(crate) async fn new(clock: Clock, stream: Box<dyn Wire>) -> Self {
         let config = server::Config {
             connect_timeout: Duration::from_secs(60),
             keep_alive_max: Duration::from_secs(1_177),
@@ -148,13 +152,13 @@ impl Hub {
     pub(crate) async fn accept(&mut self) {
         let mut out = Vec::new();
         self.connection.accept(self.clock.now().monotonic, false, &mut out);
-        self.stream.write_all(&out).await.unwrap();
+        self.write(&out).await;
     }
 
     pub(crate) async fn refuse(mut self, code: ConnectReturn) {
         let mut out = Vec::new();
         self.connection.refuse(code, &mut out);
-        self.stream.write_all(&out).await.unwrap();
+        self.write(&out).await;
     }
 
     /// The next thing the client says; pings are answered, subscriptions granted.
@@ -210,7 +214,7 @@ impl Hub {
                 }
                 let left = input.len();
                 self.buffer.drain(..self.buffer.len() - left);
-                self.stream.write_all(&out).await.unwrap();
+                self.write(&out).await;
                 if connected {
                     return None;
                 }
@@ -240,18 +244,19 @@ impl Hub {
     pub(crate) async fn ack_through(&mut self, sequence: u64) {
         let mut out = Vec::new();
         self.connection.ack_through(sequence, &mut out);
-        self.stream.write_all(&out).await.unwrap();
+        self.write(&out).await;
     }
 
     pub(crate) async fn publish(&mut self, key: u32, topic: &str, payload: &str) {
         let mut out = Vec::new();
         self.connection.publish_at_least_once(key, false, &[topic], payload.as_bytes(), &mut out).unwrap();
-        self.stream.write_all(&out).await.unwrap();
+        self.write(&out).await;
     }
 
     /// Bytes of any kind.
     pub(crate) async fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 }
 
