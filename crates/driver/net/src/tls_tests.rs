@@ -150,3 +150,14 @@ async fn handshakes_wait_for_their_turn() {
     assert!(matches!(first.await.unwrap(), Err(HandshakeError::TooSlow(_))));
     assert_eq!(acceptor.turns.available_permits(), 1);
 }
+
+#[tokio::test]
+async fn a_silent_connection_costs_little() {
+    let acceptor = TlsAcceptor::new(server(&issue(&authority(), "h")), HandshakeLimits::default());
+    let (listener, port) = listener().await;
+    let _silent = connect_tcp("127.0.0.1", port, LIMIT).await.unwrap();
+    let waiting = acceptor.accept(listener.accept().await.0.attach().unwrap());
+    // 10,000 of them are to stay well below 60 MB, kernel not counted.
+    let bytes = std::mem::size_of_val(&waiting);
+    assert!(bytes <= 1_024, "{bytes}");
+}
