@@ -176,11 +176,24 @@ pub(crate) fn marker() -> String {
     format!("77{:07}{:04}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// How many processes have this text in their command line, zombies not counted.
-pub(crate) fn processes_with(marker: &str) -> usize {
+/// The processes with this text in their command line, zombies not counted.
+fn processes(marker: &str) -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
-    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
-    lines.filter(|line| String::from_utf8_lossy(line).split('\0').any(|word| word == marker)).count()
+    entries.filter_map(move |entry| {
+        let line = fs::read(entry.path().join("cmdline")).ok()?;
+        let has_marker = String::from_utf8_lossy(&line).split('\0').any(|word| word == marker);
+        entry.file_name().to_str()?.parse().ok().filter(|_| has_marker)
+    })
+}
+
+pub(crate) fn processes_with(marker: &str) -> usize {
+    processes(marker).count()
+}
+
+pub(crate) fn kill_all_with(marker: &str) {
+    for process in processes(marker).filter_map(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+    }
 }
 
 fn act(act: Act) -> ProcessArtifact {
