@@ -138,13 +138,14 @@ impl EdgeIdentity {
         self.sockets.close(module);
     }
 
-    /// Signs tokens of `module`, such as `$edgeAgent` for the agent's uplink.
+    /// Signs tokens of `module`, such as `$edgeAgent` for the agent's uplink, whose token source this is.
     pub fn tokens(&self, module: &ModuleName) -> TokenSigner {
         TokenSigner {
             module: module.clone(),
             provisioning: Arc::clone(&self.shared.provisioning),
             identities: Arc::clone(&self.shared.identities),
             keys: Arc::clone(&self.shared.keys),
+            clock: self.shared.clock,
         }
     }
 

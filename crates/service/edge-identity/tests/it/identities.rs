@@ -10,6 +10,7 @@ use skerry_model::{ClientId, Timestamp};
 use skerry_net::Clock;
 use skerry_net::http::{ClientLimits, HttpAddress, HttpClient};
 use skerry_pki::SymmetricKey;
+use skerry_uplink::TokenSource;
 
 use crate::hub::Hub;
 use crate::{config, module, open};
@@ -45,6 +46,14 @@ async fn first_contact_gives_the_system_modules_keys_and_keeps_the_rest() {
     let client = ClientId::parse("edge1/$edgeAgent").unwrap();
     assert!(sas::resource_matches(&token, &["hub.example.net"], &client).is_some());
     assert_eq!(signer.client(), client);
+
+    let for_uplink = TokenSource::token(&signer, "hub.example.net", &client).await.unwrap();
+    assert_eq!(for_uplink.expires, expiry);
+    let read = sas::parse(&for_uplink.text).unwrap();
+    assert!(key.verify(read.signed_text().as_bytes(), &read.signature));
+    let leaf = ClientId::parse("leaf").unwrap();
+    let error = TokenSource::token(&signer, "hub.example.net", &leaf).await.unwrap_err();
+    assert_eq!(error.to_string(), "no token for `leaf`: only tokens of `edge1/$edgeAgent` are signed here");
 
     tokio::time::advance(Duration::from_secs(61)).await;
     edge.first_contact().await.unwrap();
