@@ -73,7 +73,8 @@ impl Table {
 
     /// Names and values in two columns, without headings.
     pub(crate) fn of_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> Self {
-        Self { rows: pairs.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect() }
+        let shown = |value: String| if value.is_empty() { "-".to_owned() } else { value };
+        Self { rows: pairs.into_iter().map(|(name, value)| vec![name.to_owned(), shown(value)]).collect() }
     }
 
     /// Adds a row.

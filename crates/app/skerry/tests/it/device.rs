@@ -48,7 +48,7 @@ fn devices_are_listed_and_shown_without_their_keys() {
         device            a#b
         edge              no
         status            enabled
-        status reason
+        status reason     -
         authentication    sas
         below             -
         state             Disconnected
