@@ -1,16 +1,18 @@
 //! The event-stream port: what devices sent, in partitions that only grow at one end, kept for a while, read by position.
 //!
-//! [`MemoryStream`] keeps events in memory. Every backend runs the same suite, [`conformance_suite!`].
+//! [`LocalStream`] keeps them in a log on disk, [`MemoryStream`] in memory. Both run the same suite, [`conformance_suite!`].
 
 #![forbid(unsafe_code)]
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod local;
 mod memory;
 mod partition;
 mod port;
 mod record;
 
+pub use local::{LocalStream, LocalStreamOptions, OpenStreamError};
 pub use memory::MemoryStream;
 pub use partition::PartitionId;
 pub use port::{

@@ -16,7 +16,8 @@ pub const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What a call of the port answers with, later.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StreamError>> + Send + 'a>>;
 
-/// Called after each durable write of a partition, from whatever thread did it: it must be quick and must not call the stream.
+/// Called after each durable write of a partition, and when a batch that was refused with `Full` may be offered again, from
+/// whatever thread did it: it must be quick and must not call the stream.
 pub type CommitListener = Arc<dyn Fn(PartitionId, Committed) + Send + Sync>;
 
 /// A fixed number of partitions of events. Within one, sequence numbers rise by one and moments of taking never fall.
@@ -28,11 +29,12 @@ pub trait EventStream: Send + Sync + 'static {
     /// the messages are durable once [`Committed::next`] has reached it. The stamp's `enqueued` is raised where it would fall.
     ///
     /// # Errors
-    /// `Full` when what waits to be written has no room: offer the batch again after the next commit. `Failed` when the
+    /// `Full` when what waits to be written has no room: offer the batch again when the listener is called. `Failed` when the
     /// stream cannot be written any more. An unknown partition is `Failed`.
     fn append(&self, partition: PartitionId, stamp: &Stamp, messages: &[MessageView<'_>]) -> Result<u64, Refusal>;
 
-    /// Has `listener` called after each durable write, and once when the stream fails for good. One listener; the newest counts.
+    /// Has `listener` called after each durable write, when there is room again after a refusal, and once when the stream fails
+    /// for good. One listener; the newest counts.
     fn on_commit(&self, listener: CommitListener);
 
     /// What of a partition is durable, to wait for more.

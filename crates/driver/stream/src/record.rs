@@ -27,13 +27,16 @@ const LAYOUT: u8 = 1;
 #[error("not an event record: {0}")]
 pub struct InvalidRecord(&'static str);
 
-/// The encoded part that all messages of one batch share.
+/// The encoded part that all messages of one batch share; its last four bytes, the length of the property bag, are set for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordHead(Vec<u8>);
 
+/// Bytes of the length of the property bag.
+const LENGTH: usize = 4;
+
 impl RecordHead {
-    /// Encodes a stamp. Texts that are longer than their length field can say are cut; ids never are.
-    pub fn new(stamp: &Stamp) -> Self {
+    /// Encodes a stamp, taken at `enqueued`. Texts that are longer than their length field can say are cut; ids never are.
+    pub fn new(stamp: &Stamp, enqueued: Timestamp) -> Self {
         let mut head = Vec::with_capacity(128);
         head.push(LAYOUT);
         head.push(match stamp.kind {
@@ -41,29 +44,31 @@ impl RecordHead {
             MessageSource::TwinChange => 1,
         });
         head.push(method_byte(stamp.auth_method));
-        head.extend_from_slice(&stamp.enqueued.unix_millis().to_le_bytes());
+        head.extend_from_slice(&enqueued.unix_millis().to_le_bytes());
         push_short(&mut head, stamp.source.device().as_str());
         push_short(&mut head, stamp.source.module().map_or("", ModuleName::as_str));
         push_short(&mut head, &stamp.generation);
         let model = cut(stamp.model_id.as_deref().unwrap_or_default(), usize::from(u16::MAX));
         head.extend_from_slice(&u16::try_from(model.len()).unwrap_or(0).to_le_bytes());
         head.extend_from_slice(model.as_bytes());
+        head.extend_from_slice(&[0; LENGTH]);
         Self(head)
     }
 
     /// Bytes of the record of `message` under this head.
     pub fn record_bytes(&self, message: &MessageView<'_>) -> usize {
-        self.0.len() + 4 + message.properties.as_str().len() + message.body.len()
+        self.0.len() + message.properties.as_str().len() + message.body.len()
     }
 
-    /// Appends the record of `message` to `out`.
-    pub fn encode(&self, message: &MessageView<'_>, out: &mut Vec<u8>) {
+    /// The record of `message`, in parts that follow each other.
+    pub fn record<'a>(&'a mut self, message: &MessageView<'a>) -> [&'a [u8]; 3] {
         let properties = message.properties.as_str();
-        out.reserve(self.record_bytes(message));
-        out.extend_from_slice(&self.0);
-        out.extend_from_slice(&u32::try_from(properties.len()).unwrap_or(0).to_le_bytes());
-        out.extend_from_slice(properties.as_bytes());
-        out.extend_from_slice(message.body);
+        let length = u32::try_from(properties.len()).unwrap_or(0).to_le_bytes();
+        let at = self.0.len().saturating_sub(LENGTH);
+        if let Some(place) = self.0.get_mut(at..) {
+            place.copy_from_slice(&length);
+        }
+        [&self.0, properties.as_bytes(), message.body]
     }
 }
 
@@ -201,10 +206,11 @@ mod tests {
         fn a_record_is_read_back(
             stamp in stamps(), properties in "[a-z=&%0-9ä]{0,60}", body in proptest::collection::vec(any::<u8>(), 0..100)
         ) {
-            let head = RecordHead::new(&stamp);
+            let mut head = RecordHead::new(&stamp, stamp.enqueued);
+            let other = MessageView { properties: PropertyBag::new("of another message"), body: b"" };
+            head.record(&other);
             let message = MessageView { properties: PropertyBag::new(&properties), body: &body };
-            let mut record = Vec::new();
-            head.encode(&message, &mut record);
+            let record = head.record(&message).concat();
             prop_assert_eq!(record.len(), head.record_bytes(&message));
             let record = Bytes::from(record);
             let event = decode(7, &record).unwrap();
