@@ -32,12 +32,15 @@ pub(crate) fn observed(module: ModuleName, answer: &Json) -> ObservedModule {
     let state = &answer["State"];
     let labels = &answer["Config"]["Labels"];
     let ended = matches!(state["Status"].as_str(), Some("exited" | "removing" | "dead"));
+    let started_at = moment(&state["StartedAt"]);
+    let finished_at = moment(&state["FinishedAt"]);
     ObservedModule {
         state: module_state(state["Status"].as_str().unwrap_or_default()),
         exit_code: state["ExitCode"].as_i64().filter(|_| ended),
         exit_reason: exit_reason(state),
-        started_at: moment(&state["StartedAt"]),
-        finished_at: moment(&state["FinishedAt"]),
+        started_at,
+        // The engine notes the start when it hears of it: for a module that ends at once that is after the end.
+        finished_at: if ended { finished_at.max(started_at) } else { finished_at },
         spec_digest: labels[labels::SPEC_DIGEST].as_str().and_then(SpecDigest::parse),
         generation: labels[labels::GENERATION].as_str().map(str::to_owned),
         artifact_digest: answer["Image"].as_str().map(str::to_owned),
@@ -111,6 +114,18 @@ mod tests {
         assert_eq!((module.state, module.exit_code, module.process_id), (ModuleState::Exited, Some(137), None));
         assert!(module.exit_reason.unwrap().contains("memory limit"));
         assert_eq!(module.finished_at, Timestamp::parse("2026-05-01T10:00:09Z").ok());
+    }
+
+    #[test]
+    fn an_end_is_not_before_its_start() {
+        let moments = json!({"StartedAt": "2026-05-01T10:00:00.020Z", "FinishedAt": "2026-05-01T10:00:00.010Z"});
+        let observe = |status: &str| {
+            let mut state = moments.clone();
+            state["Status"] = json!(status);
+            observe(state)
+        };
+        assert_eq!(observe("exited").finished_at, observe("exited").started_at);
+        assert!(observe("running").finished_at < observe("running").started_at, "that is the end of the run before");
     }
 
     #[test]
