@@ -1,11 +1,10 @@
 //! Whether a proof holds: whose key signed, whether that identity may connect, and for whom an edge hub may speak.
 
-use skerry_gateway::{Actor, ActorId, Claim, Credential, Proof, TokenSigner};
+use skerry_gateway::{Actor, ActorId, Claim, Credential, Proof, TokenSigner, signed_with};
 use skerry_model::{
     AuthChain, AuthKind, AuthMethod, AuthScope, Authentication, ClientId, Denied, DeviceId, DeviceRecord, DeviceStatus,
-    ErrorCode, KeyPair, ModuleName, SasToken, SharedKey,
+    ErrorCode, ModuleName, SasToken,
 };
-use skerry_pki::SymmetricKey;
 use skerry_state::StateError;
 
 use crate::hub::Hub;
@@ -54,7 +53,7 @@ impl Hub {
 
     fn check_policy(&self, name: &str, token: &SasToken) -> Result<ActorId, Denied> {
         let policy = self.policy(name).ok_or_else(|| Denied::unauthorized(format!("there is no policy `{name}`")))?;
-        if !signed_with_either(&policy.keys, token) {
+        if !signed_with(&policy.keys, token) {
             return Err(Denied::unauthorized(format!("the token was not signed with a key of policy `{name}`")));
         }
         Ok(ActorId::Policy(name.to_owned()))
@@ -87,7 +86,7 @@ impl Hub {
         let Some(keys) = authentication.keys() else {
             return Err(Denied::unauthorized(format!("the {owner} of {client} does not use shared keys")));
         };
-        if !signed_with_either(keys, token) {
+        if !signed_with(keys, token) {
             return Err(Denied::unauthorized(format!(
                 "the token was not signed with a key of the {owner} of {client}"
             )));
@@ -132,13 +131,4 @@ pub(crate) fn acting_device(chain: &AuthChain) -> Result<DeviceId, Denied> {
 pub(crate) fn store_failed(error: StateError) -> Denied {
     tracing::error!(%error, "the record store failed");
     Denied { code: ErrorCode::Unavailable, detail: "the record store cannot be used at the moment".into() }
-}
-
-fn signed_with_either(keys: &KeyPair, token: &SasToken) -> bool {
-    signed_with(&keys.primary, token) || signed_with(&keys.secondary, token)
-}
-
-fn signed_with(key: &SharedKey, token: &SasToken) -> bool {
-    SymmetricKey::from_bytes(key.as_bytes().to_vec())
-        .is_ok_and(|key| key.verify(token.signed_text().as_bytes(), &token.signature))
 }

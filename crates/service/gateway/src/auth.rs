@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use skerry_dialect::sas;
-use skerry_model::{AuthScope, ClientId, Denied, ModuleName, Timestamp};
+use skerry_model::{AuthScope, ClientId, Denied, KeyPair, ModuleName, SasToken, Timestamp};
+use skerry_pki::SymmetricKey;
 
 use crate::{Claim, Credential, Proof, TokenSigner};
 
@@ -36,7 +37,15 @@ pub fn proof(
     Ok(Proof { claim, credential: Credential::Token { token, signed_by } })
 }
 
-fn signer(claim: &Claim, token: &skerry_model::SasToken, hosts: &[&str]) -> Result<TokenSigner, Denied> {
+/// Whether one of `keys` signed `token`; the comparison takes the same time wherever they differ.
+pub fn signed_with(keys: &KeyPair, token: &SasToken) -> bool {
+    [&keys.primary, &keys.secondary].into_iter().any(|key| {
+        SymmetricKey::from_bytes(key.as_bytes().to_vec())
+            .is_ok_and(|key| key.verify(token.signed_text().as_bytes(), &token.signature))
+    })
+}
+
+fn signer(claim: &Claim, token: &SasToken, hosts: &[&str]) -> Result<TokenSigner, Denied> {
     let policy = || token.policy.clone().ok_or_else(|| Denied::unauthorized("the token names the hub but no policy"));
     let speaker = match claim {
         Claim::Policy => {

@@ -17,7 +17,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-pub use auth::proof;
+pub use auth::{proof, signed_with};
 pub use backend::{
     Actor, ActorId, Attachment, Backend, Claim, Closed, Credential, Lane, Proof, Published, SessionKey, Terms,
     TokenSigner,
