@@ -1,0 +1,91 @@
+//! Direct methods: calls of modules to modules and leaf devices of this edge, and calls relayed from the hub above.
+
+use std::sync::Arc;
+
+use skerry_gateway::{MethodResult, UnderWay, check_invocation};
+use skerry_model::{Channel, ClientId, Delivery, ErrorCode, MethodCall, MethodCallId, MethodInvocation, RequestError};
+use tokio::time::Instant;
+
+use crate::hub::Hub;
+
+impl Hub {
+    /// A module of this device calls a module or leaf device that is connected here; nobody else is reached.
+    pub(crate) async fn invoke_as(
+        self: &Arc<Self>,
+        caller: &ClientId,
+        invocation: MethodInvocation,
+    ) -> Result<MethodResult, RequestError> {
+        if caller.module().is_none() || caller.device() != &self.config.device {
+            return Err(RequestError::new(ErrorCode::Forbidden, "methods are called by modules of this edge device"));
+        }
+        check_invocation(&invocation, &self.config.limits)?;
+        let target = &invocation.target;
+        let own = ClientId::Module(self.config.own_module());
+        if *target == own {
+            return self.own_method(&invocation.name, &invocation.payload).await;
+        }
+        let entry = self.identities.find(target);
+        let known = match target {
+            ClientId::Device(_) => entry.device.is_some(),
+            ClientId::Module(module) => entry.module.is_some() && module.device == self.config.device,
+        };
+        if !known {
+            let text = format!("`{target}` is not a module or leaf device of `{}`", self.config.device);
+            return Err(RequestError::new(ErrorCode::DeviceNotFound, text));
+        }
+        self.call(invocation).await
+    }
+
+    /// Calls a client that is connected here, or comes within the call's connect timeout.
+    pub(crate) async fn call(&self, invocation: MethodInvocation) -> Result<MethodResult, RequestError> {
+        let MethodInvocation { target, name, payload, response_timeout, connect_timeout } = invocation;
+        let deadline = Instant::now() + connect_timeout;
+        let mut listeners = self.sessions.method_listeners();
+        let call = MethodCall { id: MethodCallId((self.random)()), name, payload };
+        let under_way = loop {
+            listeners.mark_unchanged();
+            if let Some(under_way) = self.send_call(&target, &call)? {
+                break under_way;
+            }
+            // Ends with the hub's own life at the latest.
+            if !matches!(tokio::time::timeout_at(deadline, listeners.changed()).await, Ok(Ok(()))) {
+                let text = format!("`{target}` is not connected here, or does not listen for methods");
+                return Err(RequestError::new(ErrorCode::DeviceNotOnline, text));
+            }
+        };
+        under_way.answer(response_timeout).await
+    }
+
+    /// Sends a call when the target listens for methods.
+    fn send_call(&self, target: &ClientId, call: &MethodCall) -> Result<Option<UnderWay<'_>>, RequestError> {
+        // All in one look at the session, so that its end finds the call, or the call finds no session.
+        self.sessions
+            .with(target, |live| {
+                if !live.listening.to(Channel::Methods) {
+                    return Ok(None);
+                }
+                let under_way = self.calls.expect(target, live.key.serial, call.id, &self.config.limits)?;
+                live.lane.deliver(live.key, Delivery::Method(call.clone()));
+                Ok(Some(under_way))
+            })
+            .unwrap_or(Ok(None))
+    }
+
+    /// Methods of `$edgeHub` itself.
+    pub(crate) async fn own_method(
+        self: &Arc<Self>,
+        name: &str,
+        _payload: &[u8],
+    ) -> Result<MethodResult, RequestError> {
+        if name != "RefreshDeviceScopeIdentityCache" {
+            return Ok(MethodResult { status: 404, payload: b"null".as_slice().into() });
+        }
+        match self.refresh_scope().await {
+            Ok(()) => Ok(MethodResult { status: 200, payload: b"null".as_slice().into() }),
+            Err(error) => {
+                let body = serde_json::json!({ "message": error.to_string() }).to_string();
+                Ok(MethodResult { status: 500, payload: body.into() })
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Who is attached here, on which lane, and what they listen to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use skerry_gateway::{Closed, LaneMailbox, SessionKey};
+use skerry_model::{Channel, ClientId, Delivery, Timestamp};
+use tokio::sync::watch;
+
+/// One attached session.
+pub(crate) struct Live {
+    pub(crate) key: SessionKey,
+    pub(crate) lane: Arc<LaneMailbox>,
+    pub(crate) listening: Listening,
+    pub(crate) since: Timestamp,
+    /// Raised when a newer session of the same client took over; the lane looks at it without asking anybody.
+    pub(crate) over: Arc<AtomicBool>,
+}
+
+/// The kinds of deliveries a session listens to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Listening {
+    pub(crate) commands: bool,
+    pub(crate) methods: bool,
+    pub(crate) desired: bool,
+    pub(crate) inputs: bool,
+}
+
+impl Listening {
+    fn flag(&mut self, channel: Channel) -> &mut bool {
+        match channel {
+            Channel::Commands => &mut self.commands,
+            Channel::Methods => &mut self.methods,
+            Channel::Desired => &mut self.desired,
+            Channel::Inputs => &mut self.inputs,
+        }
+    }
+
+    pub(crate) fn to(mut self, channel: Channel) -> bool {
+        *self.flag(channel)
+    }
+}
+
+/// Whether a client is here, for the reported properties of `$edgeHub`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Connected(Timestamp),
+    Disconnected(Timestamp),
+}
+
+/// All attached sessions, one for each client; and who was here since the start.
+pub(crate) struct Sessions {
+    live: Mutex<HashMap<ClientId, Live>>,
+    next_serial: AtomicU64,
+    /// Raised whenever somebody begins to listen for methods.
+    method_listeners: watch::Sender<u64>,
+    /// Who came and went since this was last taken.
+    presence: Mutex<BTreeMap<ClientId, Presence>>,
+    presence_changed: watch::Sender<u64>,
+}
+
+/// Clients whose coming and going is remembered until it is reported.
+const PRESENCE_MAX: usize = 20_000;
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            live: Mutex::default(),
+            next_serial: AtomicU64::new(1),
+            method_listeners: watch::Sender::new(0),
+            presence: Mutex::default(),
+            presence_changed: watch::Sender::new(0),
+        }
+    }
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ClientId, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn new_serial(&self) -> u64 {
+        self.next_serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Lets `client` live here; the session it had is fenced off, its connection closed and its serial answered.
+    pub(crate) fn take_over(&self, client: &ClientId, live: Live) -> Option<u64> {
+        let since = live.since;
+        let older = {
+            let mut sessions = self.lock();
+            let older = sessions.insert(client.clone(), live);
+            if let Some(older) = &older {
+                older.over.store(true, Ordering::Release);
+                older.lane.close(older.key, Closed::Superseded);
+            }
+            older
+        };
+        self.note(client, Presence::Connected(since));
+        older.map(|older| older.key.serial)
+    }
+
+    /// The connection with this serial is gone; says whether it was the client's newest.
+    pub(crate) fn detach(&self, client: &ClientId, serial: u64, now: Timestamp) -> bool {
+        let mut sessions = self.lock();
+        if sessions.get(client).is_none_or(|live| live.key.serial != serial) {
+            return false;
+        }
+        sessions.remove(client);
+        drop(sessions);
+        self.note(client, Presence::Disconnected(now));
+        true
+    }
+
+    /// Ends the session of `client`, whoever's connection that is.
+    pub(crate) fn close(&self, client: &ClientId, why: Closed) {
+        self.with(client, |live| live.lane.close(live.key, why));
+    }
+
+    /// Ends all sessions.
+    pub(crate) fn close_all(&self, why: Closed) {
+        for live in self.lock().values() {
+            live.lane.close(live.key, why);
+        }
+    }
+
+    /// Looks at the session of `client`.
+    pub(crate) fn with<R>(&self, client: &ClientId, look: impl FnOnce(&mut Live) -> R) -> Option<R> {
+        self.lock().get_mut(client).map(look)
+    }
+
+    pub(crate) fn is_attached(&self, client: &ClientId) -> bool {
+        self.lock().contains_key(client)
+    }
+
+    pub(crate) fn listens(&self, client: &ClientId, channel: Channel) -> bool {
+        self.with(client, |live| live.listening.to(channel)).unwrap_or(false)
+    }
+
+    /// Sends to whoever listens on `channel` as `client`. Says whether anybody does.
+    pub(crate) fn deliver(&self, client: &ClientId, channel: Channel, delivery: Delivery) -> bool {
+        self.with(client, |live| {
+            let listens = live.listening.to(channel);
+            if listens {
+                live.lane.deliver(live.key, delivery);
+            }
+            listens
+        })
+        .unwrap_or(false)
+    }
+
+    /// Begins or ends listening; says whether that session is still the newest.
+    pub(crate) fn listen(&self, client: &ClientId, serial: u64, channel: Channel, on: bool) -> bool {
+        let current = self
+            .with(client, |live| {
+                let current = live.key.serial == serial;
+                if current {
+                    *live.listening.flag(channel) = on;
+                }
+                current
+            })
+            .unwrap_or(false);
+        if current && on && channel == Channel::Methods {
+            self.method_listeners.send_modify(|count| *count += 1);
+        }
+        current
+    }
+
+    /// To wait for somebody who begins to listen for methods.
+    pub(crate) fn method_listeners(&self) -> watch::Receiver<u64> {
+        self.method_listeners.subscribe()
+    }
+
+    fn note(&self, client: &ClientId, presence: Presence) {
+        let mut noted = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.len() < PRESENCE_MAX || noted.contains_key(client) {
+            noted.insert(client.clone(), presence);
+        }
+        drop(noted);
+        self.presence_changed.send_modify(|count| *count += 1);
+    }
+
+    /// Who came and went since the last call.
+    pub(crate) fn take_presence(&self) -> BTreeMap<ClientId, Presence> {
+        std::mem::take(&mut *self.presence.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Told whenever somebody comes or goes.
+    pub(crate) fn presence_changes(&self) -> watch::Receiver<u64> {
+        self.presence_changed.subscribe()
+    }
+}
