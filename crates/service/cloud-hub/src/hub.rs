@@ -18,7 +18,7 @@ use crate::activity::Activities;
 use crate::commands::Queues;
 use crate::sessions::Sessions;
 use crate::telemetry::Line;
-use crate::{CloudConfig, Policy, policy};
+use crate::{CloudConfig, Policy, policy, records};
 
 /// Locks that devices share by hash; writes about one device happen one after the other.
 const DEVICE_LOCKS: usize = 64;
@@ -29,10 +29,13 @@ const TRIM_EVERY: Duration = Duration::from_secs(5 * 60);
 /// .NET ticks of 100 ns at 1970: generation ids look like moments of that clock.
 const TICKS_AT_1970: i64 = 621_355_968_000_000_000;
 
+/// Members of documents that the hub finds them by; a record store should have an index on each.
+pub const INDEXED_MEMBERS: [&str; 1] = [records::PARENT];
+
 /// The drivers handed to a hub.
 #[derive(Clone)]
 pub struct CloudParts {
-    /// Registry, twins, commands. Documents are asked for by their member `parent`: an index on it helps.
+    /// Registry, twins, commands. Documents are asked for by [`INDEXED_MEMBERS`].
     pub state: Arc<dyn StateStore>,
     /// Telemetry.
     pub stream: Arc<dyn EventStream>,

@@ -23,7 +23,7 @@ mod twins;
 
 pub use commands::CommandDraft;
 pub use config::{CloudConfig, CommandRules};
-pub use hub::{CloudHub, CloudParts, StartError};
+pub use hub::{CloudHub, CloudParts, INDEXED_MEMBERS, StartError};
 pub use lane::CloudLane;
 pub use policy::{Policy, Rights};
 pub use registry::{Requester, Statistics};

@@ -53,10 +53,12 @@ pub(crate) async fn load_or_create(state: &dyn StateStore, random: &Random) -> R
     if !found.records.is_empty() {
         return found.records.iter().map(|record| records::read_policy(&record.key.id, &record.value)).collect();
     }
-    let policies: Vec<_> = DEFAULTS
+    let mut policies: Vec<_> = DEFAULTS
         .iter()
         .map(|(name, rights)| Policy { name: (*name).to_owned(), rights: *rights, keys: generated_keys(random) })
         .collect();
+    // As a store gives them back.
+    policies.sort_by(|a, b| a.name.cmp(&b.name));
     let changes = policies.iter().map(|policy| {
         let key = Key::new(POLICY, policy.name.clone());
         Change::put(key, Expect::Absent, records::write_policy(policy))

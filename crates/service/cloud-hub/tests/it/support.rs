@@ -23,9 +23,9 @@ use tokio::sync::Notify;
 pub(crate) const START: Timestamp = Timestamp::from_unix_seconds(1_700_000_000);
 
 /// A hub, and what is below it.
-pub(crate) struct World {
+pub(crate) struct World<S = MemoryState> {
     pub(crate) hub: CloudHub,
-    pub(crate) state: Arc<MemoryState>,
+    pub(crate) state: Arc<S>,
 }
 
 pub(crate) async fn world() -> World {
@@ -34,7 +34,7 @@ pub(crate) async fn world() -> World {
     World { hub, state }
 }
 
-pub(crate) async fn hub_on(state: &Arc<MemoryState>, stream: Arc<dyn EventStream>) -> CloudHub {
+pub(crate) async fn hub_on<S: StateStore>(state: &Arc<S>, stream: Arc<dyn EventStream>) -> CloudHub {
     let state: Arc<dyn StateStore> = state.clone();
     let parts = CloudParts { state, stream, clock: Clock::simulated(START), random: Random::seeded(1) };
     CloudHub::start(CloudConfig::default(), parts).await.unwrap()
@@ -55,7 +55,7 @@ pub(crate) fn object(json: Json) -> JsonObject {
     }
 }
 
-impl World {
+impl<S> World<S> {
     pub(crate) async fn add_device(&self, name: &str) -> DeviceRecord {
         self.hub.put_device(DeviceDraft::new(device(name)), &Precondition::Absent).await.unwrap()
     }
