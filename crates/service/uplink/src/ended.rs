@@ -75,6 +75,9 @@ pub enum Ended {
     /// Messages were not acknowledged.
     #[error("the hub acknowledged nothing for {0:?}")]
     NotAcked(Duration),
+    /// The subscriptions that a connection begins with were not answered.
+    #[error("the hub did not answer the subscriptions within {0:?}")]
+    NotSubscribed(Duration),
     /// Deliveries were not taken or settled here.
     #[error("deliveries were neither taken nor settled for {0:?}")]
     NotDrained(Duration),

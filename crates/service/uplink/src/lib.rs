@@ -17,6 +17,7 @@ mod inbox;
 mod link;
 mod live;
 mod session;
+mod shared;
 mod token;
 mod uplink;
 mod watermark;

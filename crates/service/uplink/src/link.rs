@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::ended::Ended;
 use crate::live::Progress;
-use crate::session::Shared;
+use crate::shared::Shared;
 
 /// A connection that is or was there. Its tickets are numbered from 1 and die with it: what the hub has not acknowledged when the
 /// connection is lost is not kept here, and is to be appended to the next link. Clones share the tickets.

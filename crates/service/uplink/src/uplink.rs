@@ -9,7 +9,8 @@ use tokio::sync::Semaphore;
 use crate::config::UplinkConfig;
 use crate::connection::{self, Identity};
 use crate::dial::Dial;
-use crate::session::{Shared, UplinkSession};
+use crate::session::UplinkSession;
+use crate::shared::Shared;
 use crate::token::TokenSource;
 
 /// What an uplink works with.

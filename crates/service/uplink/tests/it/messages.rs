@@ -113,6 +113,7 @@ async fn a_loss_tells_what_the_hub_has_and_the_next_link_goes_on_from_there() {
     let mut hub = world.connected().await;
     let next = session.link().await.unwrap();
     assert_eq!((link.number(), next.number()), (1, 2));
+    assert_eq!(link.append("", b"7"), Err(NotAppended::Ending), "what is lost stays lost");
     for (ticket, number) in (lost.acked.0 + 1..=10).enumerate() {
         assert_eq!(next.append("", number.to_string().as_bytes()), Ok(Ticket(ticket as u64 + 1)));
     }
@@ -157,7 +158,11 @@ async fn send_goes_on_until_the_hub_has_it() {
     assert_eq!(hub.payloads(1).await, ["hello"]);
     assert!(!sending.is_finished());
     hub.ack_through(1).await;
+    // The acknowledgement and the end of the connection are seen together.
+    drop(hub);
     assert_eq!(sending.await.unwrap(), Ok(()));
+    let mut hub = world.connected().await;
+    assert!(hub.silent_for(Duration::from_secs(5)).await, "it is not sent again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,4 +225,24 @@ async fn dropping_the_session_ends_the_connection() {
     assert_eq!(hub.next().await, Said::Disconnect);
     assert_eq!(hub.next().await, Said::End);
     watched.wait_for(|state| matches!(state, State::Closed)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_words_get_out_though_the_hub_still_talks() {
+    let mut world = World::new(Limits::default());
+    let session = world.open();
+    let mut hub = world.connected().await;
+    let link = session.link().await.unwrap();
+    for _ in 0..3 {
+        link.append("", &[b'x'; 60_000]).unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    drop(session);
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    // More than the stream holds is still to be written when this arrives behind the client's last word.
+    hub.publish(1, "devices/edge/modules/mod/inputs/in1/", "late").await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(hub.payloads(3).await.len(), 3);
+    assert_eq!(hub.next().await, Said::Disconnect);
+    assert!(matches!(*link.lost().await.reason, Ended::Closed));
 }
