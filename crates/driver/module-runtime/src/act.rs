@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub enum Act {
     /// Runs until it is asked to end, and ends with code 0.
     RunsUntilStopped,
-    /// Runs and takes no notice of being asked to end.
+    /// Writes `ready` to standard output, and takes no notice of being asked to end from then on.
     IgnoresStop,
     /// Ends at once with this code.
     Exits(u8),

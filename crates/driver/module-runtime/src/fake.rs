@@ -222,7 +222,8 @@ impl State {
 impl Fake {
     fn act(&mut self, now: Timestamp, act: &Act) {
         match act {
-            Act::RunsUntilStopped | Act::IgnoresStop => {}
+            Act::RunsUntilStopped => {}
+            Act::IgnoresStop => self.print(now, LogStream::Output, "ready".to_owned()),
             Act::Exits(code) => self.end(now, i64::from(*code)),
             Act::Prints(lines) => {
                 for line in lines {

@@ -102,6 +102,12 @@ impl Group {
         set("cpus", limits.cpu_millis.is_some(), &|folder| folder.limit_cpu(cpu));
         let processes = limits.processes.unwrap_or_default();
         set("processes", limits.processes.is_some(), &|folder| folder.write("pids.max", processes));
+        if limits.processes.is_none() {
+            // It may be left from the end of a run before.
+            for folder in &self.folders {
+                folder.write("pids.max", "max");
+            }
+        }
         Ok(unkept)
     }
 

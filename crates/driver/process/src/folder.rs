@@ -48,6 +48,11 @@ impl ModuleFolder {
         self.0.join("output.log")
     }
 
+    /// The module's own hosts file.
+    pub(crate) fn hosts(&self) -> PathBuf {
+        self.0.join("hosts")
+    }
+
     /// The file whose lock says that a supervisor is alive.
     pub(crate) fn lock_file(&self) -> io::Result<File> {
         lock_file(&self.0)

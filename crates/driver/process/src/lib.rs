@@ -4,8 +4,10 @@
 //! runtime ends, however it ends, the pipe closes and the supervisor ends the module with everything the module started.
 //! It is the reaper of orphans among its descendants, so it knows when really nothing is left.
 //!
-//! As root every module gets its own user and control group. Without root it runs as our user: modules can then read each
-//! other's files and signal each other, and the memory limit holds for each process instead of for the group.
+//! As root every module gets its own user, control group and hosts file. Without root it runs as our user: modules can then
+//! read each other's files and signal each other, limits hold for each process instead of for the group, names of the
+//! platform must resolve by the machine's own means, and when somebody kills a supervisor, what left the module's session
+//! stays.
 
 mod cgroup;
 mod config;

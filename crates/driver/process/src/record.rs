@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,8 @@ pub(crate) struct Launch {
     pub command: String,
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
+    /// Names that must resolve, where the module has a user of its own.
+    pub host_names: Vec<(String, IpAddr)>,
     pub working_directory: PathBuf,
     /// User and group; `None` keeps ours.
     pub user: Option<u32>,

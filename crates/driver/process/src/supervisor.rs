@@ -1,6 +1,7 @@
 //! The supervisor: a process between the runtime and one run of a module. No async runtime, one loop that sleeps in `poll`.
 
 mod launch;
+mod names;
 mod watch;
 
 use std::ffi::OsString;
@@ -89,11 +90,13 @@ fn take_lock(folder: &ModuleFolder) -> Result<File, LaunchError> {
 
 fn make_group(launch: &Launch) -> Result<Option<Group>, LaunchError> {
     let Some(path) = &launch.control_group else { return Ok(None) };
-    let group = Hierarchies::detect()?.group(path);
-    group.kill();
-    group.remove();
-    group.create(&launch.limits)?;
-    Ok(Some(group))
+    let group = Some(Hierarchies::detect()?.group(path));
+    // What a run whose supervisor was killed may have left.
+    remove_group(&group);
+    if let Some(group) = &group {
+        group.create(&launch.limits)?;
+    }
+    Ok(group)
 }
 
 /// The kernel takes a moment to let go of a group whose last process has ended.

@@ -217,7 +217,7 @@ pub(crate) const UNTIL_STOPPED: &str = "trap 'exit 0' TERM; while :; do sleep 36
 fn command(act: Act) -> Vec<String> {
     let script = match act {
         Act::RunsUntilStopped => UNTIL_STOPPED.to_owned(),
-        Act::IgnoresStop => "trap '' TERM; while :; do sleep 1; done".to_owned(),
+        Act::IgnoresStop => "trap '' TERM; echo ready; while :; do sleep 1; done".to_owned(),
         Act::Exits(code) => format!("exit {code}"),
         Act::Prints(lines) => {
             let script = format!("trap 'exit 0' TERM; printf '%s\\n' \"$@\"; echo done >&2; {UNTIL_STOPPED}");

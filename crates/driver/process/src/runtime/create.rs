@@ -53,6 +53,7 @@ impl ProcessRuntime {
             command: program.command.clone(),
             args: program.args.clone(),
             env: environment(spec, binding, &working_directory),
+            host_names: binding.host_names.clone(),
             working_directory,
             user,
             control_group: self.0.control_group.as_ref().map(group),

@@ -13,7 +13,7 @@ use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
-use super::{Child, LAUNCH, this_program};
+use super::{Child, LAUNCH, names, this_program};
 use crate::cgroup::{Group, Hierarchies};
 use crate::folder::ModuleFolder;
 use crate::record::{self, Launch};
@@ -85,6 +85,12 @@ fn put_on_and_become(folder: &ModuleFolder) -> Result<std::convert::Infallible, 
     rustix::process::setsid()?;
     if let Some(path) = &launch.control_group {
         join(&Hierarchies::detect()?.group(path))?;
+    }
+    if launch.user.is_some()
+        && let Err(error) = names::provide(folder, &launch.host_names)
+    {
+        // The module may live without; its log is where somebody looks who wonders.
+        eprintln!("names of the platform do not resolve in this module: {error}");
     }
     limit(&launch)?;
     enter(&launch.working_directory)?;

@@ -201,7 +201,7 @@ fn act(act: Act) -> ProcessArtifact {
     let until_stopped = "trap 'exit 0' TERM; exec 2>/dev/null; while :; do sleep 3600 & wait $!; done";
     match act {
         Act::RunsUntilStopped => program("/bin/sh", &["-c", until_stopped]),
-        Act::IgnoresStop => program("/bin/sh", &["-c", "trap '' TERM; while :; do sleep 1; done"]),
+        Act::IgnoresStop => program("/bin/sh", &["-c", "trap '' TERM; echo ready; while :; do sleep 1; done"]),
         Act::Exits(code) => program("/bin/sh", &["-c", "exit $0", &code.to_string()]),
         Act::Prints(lines) => {
             let script = format!("trap 'exit 0' TERM; printf '%s\\n' \"$@\"; echo done >&2; {until_stopped}");

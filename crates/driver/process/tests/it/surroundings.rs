@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use skerry_module_runtime::{LogRange, ModuleRuntime, Problem};
+use skerry_module_runtime::{Binding, LogRange, ModuleRuntime, Problem};
 
 use crate::backend::{World, is_root, output, program, shell, spec};
 
@@ -109,6 +109,27 @@ async fn as_root_every_module_has_a_user_of_its_own() {
         assert!(found.iter().all(|lines| lines[0] == us));
     }
     assert_eq!(fs::metadata(world.workload_folder()).unwrap().permissions().mode() & 0o777, 0o700);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn as_root_names_of_the_platform_resolve_in_the_module_alone() {
+    let world = World::new(|_| ()).await;
+    let module = shell("resolves", "getent hosts edge.skerry-test; grep -c . /etc/hosts");
+    let binding = Binding {
+        workload_folder: world.workload_folder(),
+        host_names: vec![("edge.skerry-test".to_owned(), "127.7.7.7".parse().unwrap())],
+        ..Binding::default()
+    };
+    world.runtime.create(&module, &binding).await.unwrap();
+    world.runtime.start(&module.name).await.unwrap();
+    world.until_exited(&module).await;
+    let lines = output(&world.runtime, &module.name, LogRange::default()).await;
+    if is_root() {
+        assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["127.7.7.7", "edge.skerry-test"]);
+        assert!(lines[1].parse::<usize>().unwrap() > 1, "the machine's names are there too");
+    }
+    assert!(!fs::read_to_string("/etc/hosts").unwrap().contains("edge.skerry-test"));
     world.finish().await;
 }
 
