@@ -1,10 +1,16 @@
 //! Talking to a script that runs one of Azure's SDKs: commands in, answers and events out, one JSON object per line.
 
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::PATIENCE;
+use crate::address::Loopback;
+use crate::output::{Output, Silence, Stream};
 use crate::places::python;
 use crate::program::Program;
 
@@ -12,10 +18,113 @@ use crate::program::Program;
 /// may say `{"event", ...}`.
 #[derive(Debug)]
 pub struct Conversation {
-    program: Program,
+    voice: Voice,
     calls: u64,
     /// Lines before this one hold no event that is still to be taken.
     events_from: usize,
+}
+
+/// How the script is heard and spoken to.
+#[derive(Debug)]
+enum Voice {
+    /// Over the standard streams of a program we started.
+    Program(Program),
+    /// Over a connection the script made, because somebody else started it.
+    Socket { name: String, output: Output, stream: TcpStream },
+}
+
+/// Waits for a script that somebody else starts, such as a module of an edge.
+#[derive(Debug)]
+pub struct Invitation {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Invitation {
+    /// An address for scripts on this machine.
+    #[track_caller]
+    pub fn new() -> Invitation {
+        Invitation::on(Loopback::next().at(0))
+    }
+
+    /// An address that scripts elsewhere can reach, such as that of a container network's gateway.
+    #[track_caller]
+    pub fn on(address: SocketAddr) -> Invitation {
+        let listener = TcpListener::bind(address).unwrap_or_else(|cause| panic!("cannot listen on {address}: {cause}"));
+        let address = listener.local_addr().unwrap_or_else(|cause| panic!("{address}: {cause}"));
+        Invitation { listener, address }
+    }
+
+    /// For the script's environment: `TALK_TO`.
+    pub fn talk_to(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Waits for the script. It may come several times: whoever starts it may start it again.
+    #[track_caller]
+    pub fn accept(&self, name: &str) -> Conversation {
+        let listener = self.listener.try_clone().unwrap_or_else(|cause| panic!("{}: {cause}", self.address));
+        let (tell, told) = std::sync::mpsc::channel();
+        thread::spawn(move || tell.send(listener.accept()));
+        let accepted =
+            told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{name} did not come within {PATIENCE:?}"));
+        let (stream, _) = accepted.unwrap_or_else(|cause| panic!("{name} did not come: {cause}"));
+        let output = Output::default();
+        let hears = stream.try_clone().unwrap_or_else(|cause| panic!("{name}: {cause}"));
+        output.follow(Stream::Out, hears);
+        let voice = Voice::Socket { name: name.to_owned(), output, stream };
+        Conversation { voice, calls: 0, events_from: 0 }
+    }
+}
+
+impl Default for Invitation {
+    fn default() -> Self {
+        Invitation::new()
+    }
+}
+
+impl Voice {
+    #[track_caller]
+    fn say(&mut self, line: &str) {
+        match self {
+            Voice::Program(program) => program.say(line),
+            Voice::Socket { name, stream, .. } => {
+                stream
+                    .write_all(format!("{line}\n").as_bytes())
+                    .unwrap_or_else(|cause| panic!("{name} does not listen: {cause}"));
+            }
+        }
+    }
+
+    #[track_caller]
+    fn wait<T>(&self, from: usize, what: &str, mut wanted: impl FnMut(&str) -> Option<T>) -> (T, usize) {
+        match self {
+            Voice::Program(program) => program.wait(from, what, |_, line| wanted(line)),
+            Voice::Socket { name, output, .. } => match output.wait(from, PATIENCE, |_, line| wanted(line)) {
+                Ok(found) => found,
+                Err(Silence::Late) => panic!("{name} did not say {what} within {PATIENCE:?}"),
+                Err(Silence::Ended) => panic!("{name} ended without {what}"),
+            },
+        }
+    }
+
+    fn lines_so_far(&self) -> usize {
+        match self {
+            Voice::Program(program) => program.lines_so_far(),
+            Voice::Socket { output, .. } => output.length(),
+        }
+    }
+}
+
+impl Drop for Voice {
+    fn drop(&mut self) {
+        // A program shows its own output.
+        if let Voice::Socket { name, output, .. } = self
+            && thread::panicking()
+        {
+            eprintln!("{}", output.report(name));
+        }
+    }
 }
 
 impl Conversation {
@@ -25,8 +134,7 @@ impl Conversation {
         assert!(script.is_file(), "{} is not there", script.display());
         let mut command = Command::new(python());
         command.arg("-u").arg(script).envs(environment.iter().copied());
-        let program = Program::start(name, &mut command);
-        Conversation { program, calls: 0, events_from: 0 }
+        Conversation { voice: Voice::Program(Program::start(name, &mut command)), calls: 0, events_from: 0 }
     }
 
     /// Calls and waits for the answer, which must be a result.
@@ -53,14 +161,14 @@ impl Conversation {
         if let (Value::Object(line), Value::Object(arguments)) = (&mut line, arguments) {
             line.extend(arguments);
         }
-        self.program.say(&line.to_string());
+        self.voice.say(&line.to_string());
         self.calls
     }
 
     /// Waits for the answer to an earlier call.
     #[track_caller]
     pub fn finish(&mut self, id: u64) -> Result<Value, String> {
-        let (mut answer, _) = self.program.wait(0, &format!("the answer to call {id}"), |_, line| {
+        let (mut answer, _) = self.voice.wait(0, &format!("the answer to call {id}"), |line| {
             object(line).filter(|said| said.get("id").and_then(Value::as_u64) == Some(id))
         });
         match answer.get("error").and_then(Value::as_str) {
@@ -79,7 +187,7 @@ impl Conversation {
     #[track_caller]
     pub fn event_where(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let what = format!("an event `{kind}`");
-        let (event, next) = self.program.wait(self.events_from, &what, |_, line| {
+        let (event, next) = self.voice.wait(self.events_from, &what, |line| {
             object(line).filter(|said| said.get("event").and_then(Value::as_str) == Some(kind) && fits(said))
         });
         self.events_from = next;
@@ -88,12 +196,7 @@ impl Conversation {
 
     /// Forgets all events up to now.
     pub fn skip_events(&mut self) {
-        self.events_from = self.program.lines_so_far();
-    }
-
-    /// The program that runs the script.
-    pub fn program(&mut self) -> &mut Program {
-        &mut self.program
+        self.events_from = self.voice.lines_so_far();
     }
 }
 
@@ -103,6 +206,8 @@ fn object(line: &str) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+
     use super::*;
 
     /// A script in shell, so that these tests need no Python: it echoes calls after an event.
@@ -113,7 +218,7 @@ mod tests {
             r#"n=0; while read line; do n=$((n+1)); echo "noise"; echo "{\"event\":\"seen\",\"n\":$n}"
                case $line in *bad*) echo "{\"id\":$n,\"error\":\"Oops: $n\"}";; *) echo "{\"id\":$n,\"result\":{\"n\":$n}}";; esac; done"#,
         ]);
-        Conversation { program: Program::start("echo", &mut command), calls: 0, events_from: 0 }
+        Conversation { voice: Voice::Program(Program::start("echo", &mut command)), calls: 0, events_from: 0 }
     }
 
     #[test]
@@ -126,5 +231,22 @@ mod tests {
         let late = script.begin("three", json!({}));
         assert_eq!(script.event_where("seen", |event| event["n"] == 3)["n"], 3);
         assert_eq!(script.finish(late), Ok(json!({ "n": 3 })));
+    }
+
+    #[test]
+    fn a_script_that_somebody_else_started_comes_by_itself() {
+        let invitation = Invitation::new();
+        let address = invitation.talk_to();
+        let other = thread::spawn(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let mut call = String::new();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut call).unwrap();
+            stream.write_all(b"{\"id\": 1, \"result\": 7}\n{\"event\": \"bye\"}\n").unwrap();
+            call
+        });
+        let mut script = invitation.accept("module");
+        assert_eq!(script.call("x", json!({})), 7);
+        assert_eq!(script.event("bye"), json!({ "event": "bye" }));
+        assert_eq!(other.join().unwrap(), "{\"id\":1,\"call\":\"x\"}\n");
     }
 }

@@ -1,0 +1,180 @@
+//! A real edge for one test, provisioned at a hub of the same test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::address::Loopback;
+use crate::hub::Hub;
+use crate::places::program;
+use crate::program::Program;
+use crate::token::ConnectionString;
+
+/// What the edge says once everything is open.
+const READY: &str = "is ready as";
+
+/// What a test wants to be different.
+#[derive(Debug, Clone, Default)]
+pub struct EdgeOptions {
+    /// Lines for the edge's configuration file: top-level keys first, then tables that are not set here
+    /// (`provisioning`, `upstream`, `hub`, `container` and `process` are).
+    pub config: String,
+}
+
+/// A running edge with a data folder, a module network and a control group of its own. Gone when dropped.
+#[derive(Debug)]
+pub struct Edge {
+    program: Program,
+    folder: TempDir,
+    address: Loopback,
+    device: String,
+}
+
+impl Edge {
+    /// Creates the edge device at the hub, starts an edge for it with an empty data folder and waits until it is ready.
+    #[track_caller]
+    pub fn start(hub: &Hub, device: &str) -> Edge {
+        Edge::start_with(hub, device, &EdgeOptions::default())
+    }
+
+    /// The same with other settings.
+    #[track_caller]
+    pub fn start_with(hub: &Hub, device: &str, options: &EdgeOptions) -> Edge {
+        let connection_string = hub.create_edge_device(device);
+        let folder = tempfile::tempdir().unwrap_or_else(|cause| panic!("no temporary folder: {cause}"));
+        // Module processes run as other users and look up their sockets below it.
+        make_searchable(folder.path());
+        let address = Loopback::next();
+        let text = configuration(hub, folder.path(), address, &options.config);
+        write(&folder.path().join("edge.toml"), &text);
+        write(&folder.path().join("connection-string"), connection_string.text());
+        let program = Program::start("skerry-edge", &mut command(folder.path()));
+        let edge = Edge { program, folder, address, device: device.to_owned() };
+        edge.program.wait_for(READY);
+        edge
+    }
+
+    /// SIGKILL.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.program.kill();
+    }
+
+    /// Starts it again on the same data after [`Edge::kill`] and waits until it is ready.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        let mark = self.program.lines_so_far();
+        self.program.start_again(&mut command(self.folder.path()));
+        self.program.wait_for_from(mark, READY);
+    }
+
+    /// The name modules and leaf devices connect to: the address as text.
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The edge's device id.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// Where it keeps everything.
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The certificate leaf devices have to trust.
+    pub fn ca_file(&self) -> PathBuf {
+        self.data_folder().join("certificates/root.pem")
+    }
+
+    /// Deploys modules and routes to this edge, as an operator would.
+    #[track_caller]
+    pub fn deploy(&self, hub: &Hub, modules: &Value, routes: &Value) {
+        let content = json!({ "modulesContent": {
+            "$edgeAgent": { "properties.desired": {
+                "schemaVersion": "1.1",
+                "runtime": { "type": "docker", "settings": {} },
+                "systemModules": {
+                    "edgeAgent": { "type": "docker", "settings": { "image": "skerry/edge" } },
+                    "edgeHub": { "type": "docker", "status": "running", "restartPolicy": "always",
+                        "settings": { "image": "skerry/edge" } },
+                },
+                "modules": modules,
+            } },
+            "$edgeHub": { "properties.desired": {
+                "schemaVersion": "1.1",
+                "routes": routes,
+                "storeAndForwardConfiguration": { "timeToLiveSecs": 7200 },
+            } },
+        } });
+        hub.rest().call("POST", &format!("/devices/{}/applyConfigurationContent", self.device), Some(&content));
+    }
+
+    /// Creates a device below this edge; its connection string goes through the edge.
+    #[track_caller]
+    pub fn create_leaf(&self, hub: &Hub, device: &str) -> ConnectionString {
+        let edge = hub.rest().call("GET", &format!("/devices/{}", self.device), None);
+        let scope = &edge["deviceScope"];
+        let body = json!({ "deviceId": device, "status": "enabled", "deviceScope": scope, "parentScopes": [scope] });
+        let direct = hub.create_device_from(device, &body);
+        ConnectionString::new(&format!("{};GatewayHostName={}", direct.text(), self.host()))
+    }
+
+    /// The program, for its log.
+    pub fn program(&mut self) -> &mut Program {
+        &mut self.program
+    }
+}
+
+fn configuration(hub: &Hub, folder: &Path, address: Loopback, more: &str) -> String {
+    let (data, key) = (folder.join("data"), folder.join("connection-string"));
+    let name = address.to_string().replace('.', "-");
+    format!(
+        r#"data_dir = "{}"
+hostname = "{address}"
+{more}
+[provisioning]
+connection_string_file = "{}"
+[upstream]
+trust = "{}"
+[hub]
+mqtt = ["{}"]
+https = ["{}"]
+[container]
+network = "skerry-test-{name}"
+name_prefix = "test-{name}-"
+[process]
+control_group = "skerry-test-{name}"
+"#,
+        data.display(),
+        key.display(),
+        hub.ca_file().display(),
+        address.at(8883),
+        address.at(443),
+    )
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new(program("skerry-edge"));
+    command.arg("--config").arg(folder.join("edge.toml"));
+    command
+}
+
+fn make_searchable(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let searchable = fs::Permissions::from_mode(0o711);
+    fs::set_permissions(folder, searchable).unwrap_or_else(|cause| panic!("{}: {cause}", folder.display()));
+}
+
+#[track_caller]
+fn write(path: &Path, text: &str) {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .unwrap_or_else(|cause| panic!("{}: {cause}", path.display()));
+}
