@@ -28,7 +28,7 @@ async fn next_runtime(world: World) -> (ProcessRuntime, World) {
 async fn a_new_runtime_knows_how_modules_ended_and_can_start_them() {
     let world = World::new(|_| ()).await;
     let ended = shell("ended", "echo first; exit 3");
-    let running = shell("running", "trap 'exit 9' TERM; echo ready; while :; do sleep 1; done");
+    let running = shell("running", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done");
     let created = shell("created", "exit 0");
     world.start(&ended).await.unwrap();
     let before = world.until_exited(&ended).await;
