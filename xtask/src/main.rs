@@ -2,12 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+mod background;
+mod bench;
+mod budget;
 mod check;
+mod dist;
 mod engine;
 mod images;
 mod machine;
 mod run;
 mod shipped;
+mod stage;
 mod tidy;
 mod workspace;
 
@@ -36,6 +41,13 @@ enum Task {
     Images,
     /// Install what the tests need (Debian and Python packages) and stop there
     Prepare,
+    /// Build the programs as they ship: static, stripped, in `target/dist`
+    Dist,
+    /// Measure the edge's size, memory, idle processor time and start, and hold them to their limits
+    Budget,
+    /// Measure how fast something is beside another of its kind
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
@@ -60,5 +72,8 @@ fn perform(task: Task) -> Outcome {
             images::make(&workspace)
         }
         Task::Prepare => machine::prepare(&workspace).map(drop),
+        Task::Dist => dist::run(&workspace),
+        Task::Budget => budget::run(&workspace),
+        Task::Bench(bench) => bench::run(&workspace, &bench),
     }
 }

@@ -1,0 +1,39 @@
+//! `cargo xtask dist`: the programs as they ship, in one folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::run::Outcome;
+use crate::shipped;
+use crate::workspace::Workspace;
+
+/// The programs that make up a release.
+pub(crate) const PROGRAMS: [&str; 3] = ["skerry-edge", "skerry-hub", "skerry"];
+
+/// Builds and copies; prints where they are and how large.
+pub(crate) fn run(workspace: &Workspace) -> Outcome {
+    let built = shipped::build(workspace, &PROGRAMS)?;
+    let folder = workspace.target.join("dist");
+    fs::create_dir_all(&folder).map_err(|cause| format!("cannot create {}: {cause}", folder.display()))?;
+    for name in PROGRAMS {
+        let program = copy(&built, &folder, name)?;
+        println!("{:>6.2} MB  {}", size_bytes(&program)? as f64 / 1e6, program.display());
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path, name: &str) -> Outcome<PathBuf> {
+    let (from, to) = (from.join(name), to.join(name));
+    // A running program cannot be written over, but replaced.
+    let beside = to.with_extension("new");
+    fs::copy(&from, &beside)
+        .and_then(|_| fs::rename(&beside, &to))
+        .map_err(|cause| format!("cannot copy {} to {}: {cause}", from.display(), to.display()))?;
+    Ok(to)
+}
+
+/// The size of a program's file.
+pub(crate) fn size_bytes(program: &Path) -> Outcome<u64> {
+    let found = fs::metadata(program).map_err(|cause| format!("cannot read {}: {cause}", program.display()))?;
+    Ok(found.len())
+}
