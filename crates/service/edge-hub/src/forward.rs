@@ -167,12 +167,10 @@ impl Forwarder {
             }
         }
         self.follow_connection(hub);
-        loop {
-            if self.online_since.is_some() {
-                self.pump(hub);
-            }
-            // Only what can be sent is worth reading.
-            match self.outbox.wanted().filter(|_| self.online_since.is_some()) {
+        // Only what can be sent is worth reading; what is wanted is said once, so it must not be asked for in vain.
+        while self.online_since.is_some() {
+            self.pump(hub);
+            match self.outbox.wanted() {
                 Some(wanted) => self.read(hub, wanted).await,
                 None => break,
             }

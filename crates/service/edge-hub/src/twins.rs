@@ -62,7 +62,8 @@ impl Copy {
         let patch = difference(&self.desired, &desired);
         self.desired = desired;
         self.desired_version = desired_version;
-        Some((patch, desired_version))
+        // Versions that changed nothing need not be told.
+        (!patch.is_empty()).then_some((patch, desired_version))
     }
 
     /// Checks and keeps what the client reports.
