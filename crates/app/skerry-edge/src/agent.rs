@@ -1,0 +1,222 @@
+//! The agent's duty: identities, the workload API, the module runtimes and the agent itself.
+
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use skerry_container::{ContainerConfig, ContainerRuntime};
+use skerry_daemon::{DataFolder, Failure};
+use skerry_dialect::management::ManagedModule;
+use skerry_edge_agent::{
+    AgentConfig, AgentHandle, AgentParts, EdgeAgent, Machine, ManagementSocket, RuntimePart, SessionUpstream,
+    StatusDetails, boot_time,
+};
+use skerry_edge_identity::{
+    AuthoritySource, CallerCheck, EdgeIdentity, IdentityConfig, IdentityParts, Lifetimes, ModuleListing, SocketAccess,
+};
+use skerry_gateway::Door;
+use skerry_model::ModuleName;
+use skerry_module_runtime::ModuleRuntime;
+use skerry_net::PeerCredentials;
+use skerry_pki::files;
+use skerry_process::{ProcessConfig, ProcessRuntime};
+use tokio::sync::watch;
+
+use crate::SUPERVISE;
+use crate::local_hub::HubWishes;
+use crate::program::Common;
+
+/// First and longest wait before the first contact with the hub is tried again.
+const FIRST_CONTACT_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The agent and what serves it.
+pub(crate) struct AgentDuty {
+    identity: Arc<EdgeIdentity>,
+    agent: EdgeAgent,
+    _management: ManagementSocket,
+}
+
+impl AgentDuty {
+    /// Starts everything; on the very first start waits for the hub, which has to know `$edgeAgent` and `$edgeHub`.
+    pub(crate) async fn start(
+        common: Arc<Common>,
+        folder: &DataFolder,
+        door: Arc<Door>,
+        wishes: watch::Sender<HubWishes>,
+    ) -> Result<Self, Failure> {
+        let runtimes = runtimes(&common).await?;
+        let handle: Arc<OnceLock<AgentHandle>> = Arc::default();
+        let identity = Arc::new(open_identity(&common, folder, &runtimes, handle.clone())?);
+        first_contact(&identity).await;
+        let own = identity.tokens(&ModuleName::edge_agent());
+        let session =
+            common.uplink(Arc::new(own)).open(identity.device().module(ModuleName::edge_agent()).into(), None);
+        let agent_folder = folder.join("agent");
+        files::private_folder(&agent_folder)?;
+        let config = AgentConfig {
+            log_level: common.log_level.clone(),
+            machine: Machine { booted_at: boot_time(), ..Machine::default() },
+            ..AgentConfig::new(agent_folder, common.settings.hostname.clone())
+        };
+        let parts = AgentParts {
+            runtimes,
+            identities: identity.clone(),
+            upstream: SessionUpstream::new(session, common.clock),
+            clock: common.clock,
+            status: Some(details(door)),
+        };
+        let agent = EdgeAgent::start(config, parts)?;
+        // Set once, here.
+        let _ = handle.set(agent.handle());
+        tokio::spawn(follow_wishes(agent.edge_hub(), agent.handle().gateways(), wishes));
+        let settings = &common.settings;
+        let management =
+            ManagementSocket::serve(settings.agent_socket.clone(), settings.agent_socket_mode, agent.handle())?;
+        Ok(Self { identity, agent, _management: management })
+    }
+
+    /// The workload socket and generation of a system module that lives in this process.
+    pub(crate) fn own_socket(&self, module: &ModuleName) -> Result<(PathBuf, String), Failure> {
+        let folder = self.identity.open_socket(module, SocketAccess::Owner)?;
+        let known = self.identity.known(module).ok_or_else(|| format!("there is no identity of {module} yet"))?;
+        Ok((folder.join("workload.sock"), known.generation))
+    }
+
+    /// Ends the agent in good order.
+    pub(crate) async fn stop(self) {
+        self.agent.stop().await;
+    }
+}
+
+async fn runtimes(common: &Common) -> Result<Vec<RuntimePart>, Failure> {
+    let settings = &common.settings;
+    let program = std::env::current_exe()?;
+    let mut config =
+        ProcessConfig::new(settings.modules_dir.join("process"), vec![program.into_os_string(), SUPERVISE.into()]);
+    config.users = Some(settings.users.clone());
+    config.control_group.clone_from(&settings.control_group);
+    config.output_bytes_max = settings.output_bytes_max;
+    let mut runtimes: Vec<RuntimePart> = Vec::new();
+    if let Some(engine) = &settings.engine {
+        let config = ContainerConfig {
+            socket: engine.clone(),
+            name_prefix: settings.name_prefix.clone(),
+            network: settings.network.clone(),
+            elevated: settings.elevated,
+            ..ContainerConfig::new(settings.connection.client.device().as_str())
+        };
+        runtimes
+            .push(RuntimePart { runtime: Arc::new(ContainerRuntime::new(config)), access: SocketAccess::Everybody });
+    }
+    // Modules have users of their own only where we may give them some; the folder then has to let them pass.
+    let access = if own_uid() == Some(0) { SocketAccess::Everybody } else { SocketAccess::Owner };
+    runtimes.push(RuntimePart { runtime: Arc::new(ProcessRuntime::open(config).await?), access });
+    Ok(runtimes)
+}
+
+/// The user this process runs as, as the kernel shows it.
+fn own_uid() -> Option<u32> {
+    std::fs::metadata("/proc/self").ok().map(|own| own.uid())
+}
+
+fn open_identity(
+    common: &Arc<Common>,
+    folder: &DataFolder,
+    runtimes: &[RuntimePart],
+    handle: Arc<OnceLock<AgentHandle>>,
+) -> Result<EdgeIdentity, Failure> {
+    let config = IdentityConfig {
+        connection: common.settings.connection.clone(),
+        data_folder: folder.join("identity"),
+        workload_folder: common.settings.modules_dir.join("workload"),
+        authority: AuthoritySource::MadeHere,
+        extra_trust: None,
+        lifetimes: Lifetimes::default(),
+    };
+    let runtimes: Vec<_> = runtimes.iter().map(|part| part.runtime.clone()).collect();
+    let parts = IdentityParts {
+        clock: common.clock,
+        random: common.random.clone(),
+        hub: common.http(),
+        caller_check: CallerCheck::new(move |module, peer| is_caller(runtimes.clone(), module, peer)),
+        modules: ModuleListing::new(move || list_modules(handle.clone())),
+    };
+    Ok(EdgeIdentity::open(&config, parts)?)
+}
+
+/// Whether the process at the other end is the module's: this program for system modules, else what its runtime says.
+async fn is_caller(runtimes: Vec<Arc<dyn ModuleRuntime>>, module: ModuleName, peer: PeerCredentials) -> bool {
+    if module.is_system() {
+        return own_uid() == Some(peer.uid);
+    }
+    let Some(process) = peer.pid.and_then(|pid| u32::try_from(pid).ok()) else { return false };
+    for runtime in runtimes {
+        // A runtime that does not know the module, or cannot be reached, does not vouch for it.
+        if runtime.is_member(&module, process).await.unwrap_or(false) {
+            return true;
+        }
+    }
+    false
+}
+
+async fn list_modules(handle: Arc<OnceLock<AgentHandle>>) -> Vec<ManagedModule> {
+    match handle.get() {
+        Some(handle) => handle.modules().await,
+        None => Vec::new(),
+    }
+}
+
+/// Tries until the hub knows our system modules; an edge that was here before goes on without.
+async fn first_contact(identity: &EdgeIdentity) {
+    let known =
+        identity.known(&ModuleName::edge_agent()).is_some() && identity.known(&ModuleName::edge_hub()).is_some();
+    if known {
+        return;
+    }
+    let mut wait = FIRST_CONTACT_WAITS.0;
+    loop {
+        match identity.first_contact().await {
+            Ok(()) => return,
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(%error, cause, wait_seconds = wait.as_secs(), "the hub does not know this edge yet");
+            }
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(FIRST_CONTACT_WAITS.1);
+    }
+}
+
+/// What the local hub is to do follows from the manifest and from the networks of the modules.
+async fn follow_wishes(
+    mut settings: watch::Receiver<skerry_edge_agent::EdgeHubSettings>,
+    mut gateways: watch::Receiver<Vec<(&'static str, Vec<IpAddr>)>>,
+    wishes: watch::Sender<HubWishes>,
+) {
+    loop {
+        let wanted = {
+            let settings = settings.borrow_and_update();
+            let gateways = gateways.borrow_and_update();
+            HubWishes {
+                stopped: !settings.runs,
+                addresses: gateways.iter().flat_map(|(_, addresses)| addresses.iter().copied()).collect(),
+            }
+        };
+        wishes.send_if_modified(|current| {
+            let changed = *current != wanted;
+            *current = wanted;
+            changed
+        });
+        tokio::select! {
+            changed = settings.changed() => if changed.is_err() { return },
+            changed = gateways.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Adds who is connected and who was refused to the edge's status.
+fn details(door: Arc<Door>) -> StatusDetails {
+    StatusDetails::new(move |status| status.connections = Some(crate::local_hub::connections(&door)))
+}
