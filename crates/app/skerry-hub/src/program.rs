@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use skerry_cloud_api::{ApiConfig, CloudApi};
-use skerry_cloud_hub::{CloudConfig, CloudHub, CloudParts};
+use skerry_cloud_hub::{CloudConfig, CloudHub, CloudParts, INDEXED_MEMBERS};
 use skerry_daemon::{Daemon, DataFolder, Failure};
 use skerry_gateway::{Door, Entrance, Gateway, GatewayConfig, Head};
 use skerry_model::Limits;
@@ -26,7 +26,8 @@ pub(crate) async fn run(settings: Settings, daemon: Daemon) -> Result<(), Failur
     let identity = server_identity(folder.path(), &settings, clock.now().wall, &random)?;
     let tls = TlsAcceptor::new(ServerTls::new(&identity.chain_pem, &identity.key_pem)?, HandshakeLimits::default());
 
-    let state = SqliteState::open(&folder.join("registry.db"), &SqliteOptions::default())?;
+    let sqlite = SqliteOptions { indexed_members: INDEXED_MEMBERS.to_vec(), ..SqliteOptions::default() };
+    let state = SqliteState::open(&folder.join("registry.db"), &sqlite)?;
     let options = LocalStreamOptions {
         partitions: settings.partitions,
         bytes_max: settings.event_bytes_max,
