@@ -13,6 +13,8 @@ use crate::places::program;
 use crate::program::Program;
 use crate::token::ConnectionString;
 
+const MQTT: u16 = 8883;
+const HTTPS: u16 = 443;
 /// What the edge says once everything is open.
 const READY: &str = "is ready as";
 
@@ -88,7 +90,7 @@ impl Edge {
 
     /// The certificate leaf devices have to trust.
     pub fn ca_file(&self) -> PathBuf {
-        self.data_folder().join("certificates/root.pem")
+        self.data_folder().join("identity/certificates/root.pem")
     }
 
     /// Deploys modules and routes to this edge, as an operator would.
@@ -112,6 +114,12 @@ impl Edge {
             } },
         } });
         hub.rest().call("POST", &format!("/devices/{}/applyConfigurationContent", self.device), Some(&content));
+    }
+
+    /// Waits until modules and leaf devices can connect, which is when the edge has its first manifest.
+    #[track_caller]
+    pub fn wait_until_listening(&self) {
+        self.program.wait_for(&format!("listening address={}", self.address.at(MQTT)));
     }
 
     /// Creates a device below this edge; its connection string goes through the edge.
@@ -153,8 +161,8 @@ control_group = "skerry-test-{name}"
         data.display(),
         key.display(),
         hub.ca_file().display(),
-        address.at(8883),
-        address.at(443),
+        address.at(MQTT),
+        address.at(HTTPS),
     )
 }
 

@@ -2,7 +2,9 @@
 
 mod actors;
 mod device_scenarios;
+mod edge_module;
 mod hub_connection;
 mod hub_device;
 mod hub_module;
+mod leaf;
 mod service;
