@@ -38,13 +38,15 @@ pub(crate) struct Lane<T> {
     waiting_from: usize,
     sent: usize,
     bytes: usize,
+    /// What lies up to here was sent before this lane began.
+    sent_before: u64,
     /// Settled before this lane began, at or above where it began. Sorted and apart.
     before: Vec<Span>,
 }
 
 impl<T: Clone> Lane<T> {
-    pub(crate) fn new(from: u64, before: Vec<Span>) -> Self {
-        Self { slots: VecDeque::new(), read_to: from, waiting_from: 0, sent: 0, bytes: 0, before }
+    pub(crate) fn new(from: u64, before: Vec<Span>, sent_before: u64) -> Self {
+        Self { slots: VecDeque::new(), read_to: from, waiting_from: 0, sent: 0, bytes: 0, sent_before, before }
     }
 
     pub(crate) fn read_to(&self) -> u64 {
@@ -75,7 +77,13 @@ impl<T: Clone> Lane<T> {
         }
         self.read_to = entry.position + 1;
         self.bytes += entry.bytes as usize;
-        self.slots.push_back(Slot { entry, standing: Standing::Waiting, repeated: false });
+        let repeated = entry.position <= self.sent_before;
+        self.slots.push_back(Slot { entry, standing: Standing::Waiting, repeated });
+    }
+
+    /// Whether all that was read is settled, and nothing is known to be settled beyond.
+    pub(crate) fn is_done(&self) -> bool {
+        self.slots.is_empty() && self.before.iter().all(|span| span.last < self.read_to)
     }
 
     pub(crate) fn read_up_to(&mut self, next: u64) {
@@ -176,6 +184,12 @@ impl<T: Clone> Lane<T> {
         }
         self.sent = 0;
         self.waiting_from = 0;
+    }
+
+    /// The last of a sender's messages that was sent.
+    pub(crate) fn sent_last(&self, sender: &str) -> u64 {
+        let sent = |slot: &&Slot<T>| slot.repeated && &*slot.entry.sender == sender;
+        self.slots.iter().rev().find(sent).map_or(0, |slot| slot.entry.position).max(self.sent_before)
     }
 
     /// Takes a sender's messages out. Returns the position its progress begins at, what is settled above, and what is on its way.

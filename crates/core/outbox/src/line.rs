@@ -10,12 +10,12 @@ use crate::outbox::{Entry, Offer, OutboxLimits, Wanted};
 
 /// Messages that are counted into one run, and how far apart they lie at most.
 const RUN_MESSAGES: u64 = 256;
-const RUN_POSITIONS: u64 = 4096;
+const RUN_POSITIONS: u64 = 512;
 
 /// A sender whose progress is its own.
 #[derive(Debug)]
 enum Apart<T> {
-    Parked { from: u64, settled: Vec<Span>, on_the_way: Vec<Gone> },
+    Parked { from: u64, settled: Vec<Span>, on_the_way: Vec<Gone>, sent_to: u64 },
     CatchingUp { lane: Lane<T>, reading: bool, at_end: bool, discard: bool },
     Joined { from: u64 },
 }
@@ -51,15 +51,17 @@ enum Cause {
 impl<T: Clone> Line<T> {
     pub(crate) fn new(priority: u32, checkpoint: Checkpoint) -> Self {
         let apart = |behind: Behind| match behind.state {
-            BehindState::Parked => Apart::Parked { from: behind.from, settled: behind.settled, on_the_way: Vec::new() },
-            BehindState::CatchingUp => Apart::catching_up(behind.from, behind.settled, false),
+            BehindState::Parked => {
+                Apart::Parked { from: behind.from, settled: behind.settled, on_the_way: Vec::new(), sent_to: 0 }
+            }
+            BehindState::CatchingUp => Apart::catching_up(behind.from, behind.settled, 0, false),
             BehindState::Joined => Apart::Joined { from: behind.from },
         };
         let apart: BTreeMap<_, _> =
             checkpoint.behind.into_iter().map(|(sender, behind)| (sender, apart(behind))).collect();
         let mut line = Self {
             priority,
-            main: Lane::new(checkpoint.settled_to, checkpoint.settled),
+            main: Lane::new(checkpoint.settled_to, checkpoint.settled, 0),
             apart,
             moving: 0,
             caught_up: false,
@@ -293,21 +295,23 @@ impl<T: Clone> Line<T> {
     /// Holds a sender back; `false` when too many are already.
     pub(crate) fn park(&mut self, sender: &Arc<str>, limits: &OutboxLimits) -> bool {
         let known = self.apart.remove(sender);
+        let sent_to = self.main.sent_last(sender);
         if known.is_none() && limits.senders_apart_max <= self.apart.len() {
             return false;
         }
         let parked = match known {
             Some(parked @ Apart::Parked { .. }) => parked,
             Some(Apart::CatchingUp { lane, .. }) => {
-                Apart::Parked { from: lane.settled_to(), settled: lane.spans(), on_the_way: lane.on_the_way() }
+                let sent_to = lane.sent_last(sender);
+                Apart::Parked { from: lane.settled_to(), settled: lane.spans(), on_the_way: lane.on_the_way(), sent_to }
             }
             Some(Apart::Joined { from: least }) => {
                 let (from, settled, on_the_way) = self.main.take_out(sender);
-                Apart::Parked { from: from.max(least), settled, on_the_way }
+                Apart::Parked { from: from.max(least), settled, on_the_way, sent_to }
             }
             None => {
                 let (from, settled, on_the_way) = self.main.take_out(sender);
-                Apart::Parked { from, settled, on_the_way }
+                Apart::Parked { from, settled, on_the_way, sent_to }
             }
         };
         self.apart.insert(Arc::clone(sender), parked);
@@ -321,8 +325,8 @@ impl<T: Clone> Line<T> {
         match self.apart.get_mut(sender) {
             Some(Apart::CatchingUp { discard, .. }) => *discard |= discard_all,
             Some(apart @ Apart::Parked { .. }) => {
-                if let Apart::Parked { from, settled, .. } = apart {
-                    *apart = Apart::catching_up(*from, std::mem::take(settled), discard_all);
+                if let Apart::Parked { from, settled, sent_to, .. } = apart {
+                    *apart = Apart::catching_up(*from, std::mem::take(settled), *sent_to, discard_all);
                 }
                 self.dirty = true;
             }
@@ -340,7 +344,7 @@ impl<T: Clone> Line<T> {
         let mut changed = false;
         self.apart.retain(|_, apart| {
             if let Apart::CatchingUp { lane, .. } = apart
-                && lane.is_empty()
+                && lane.is_done()
                 && main <= lane.read_to()
             {
                 *apart = Apart::Joined { from: lane.read_to() };
@@ -386,8 +390,8 @@ impl<T: Clone> Line<T> {
 }
 
 impl<T: Clone> Apart<T> {
-    fn catching_up(from: u64, settled: Vec<Span>, discard: bool) -> Self {
-        Self::CatchingUp { lane: Lane::new(from, settled), reading: false, at_end: false, discard }
+    fn catching_up(from: u64, settled: Vec<Span>, sent_to: u64, discard: bool) -> Self {
+        Self::CatchingUp { lane: Lane::new(from, settled, sent_to), reading: false, at_end: false, discard }
     }
 
     fn behind(&self) -> Behind {

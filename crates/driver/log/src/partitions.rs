@@ -343,10 +343,11 @@ impl Tenant for PartitionTenant {
 
     fn recount(&mut self, _segment: u64, _batch: &Batch) {}
 
-    fn recovered(&mut self, segments: &Segments) {
+    fn recovered(&mut self, segments: &Segments) -> u64 {
         let mut state = lock(&self.0);
         state.appended = state.durable.clone();
         state.tallies.retain(|first, _| segments.iter().any(|segment| segment.first == *first));
+        0
     }
 
     fn written(&mut self, segment: u64, batch: &Batch) {

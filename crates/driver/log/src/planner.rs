@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::disk::BLOCK;
+
 /// Bytes that are zero-filled at once.
 pub(crate) const FILL_BYTES: u64 = 256 * 1024;
 /// Files kept ready for segments to come.
@@ -99,12 +101,12 @@ impl Planner {
     /// The active segment has `offset` bytes of groups in a file of `filled` bytes.
     pub fn active(&mut self, offset: u64, filled: u64) {
         self.offset = offset;
-        self.filled = filled.max(offset);
+        self.filled = whole_blocks(filled).max(offset);
     }
 
     /// A file of `filled` bytes is ready for a segment to come.
     pub fn prepared(&mut self, filled: u64) {
-        self.prepared.push(filled);
+        self.prepared.push(whole_blocks(filled));
     }
 
     /// A prepared file was taken for something else than the next active segment.
@@ -225,6 +227,11 @@ impl Planner {
     pub fn reclaimed(&mut self) {
         self.reclaim_owed = false;
     }
+}
+
+/// A torn write may leave a file that ends within a block.
+fn whole_blocks(bytes: u64) -> u64 {
+    bytes / BLOCK as u64 * BLOCK as u64
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 
-use skerry_model::{BehindState, Checkpoint, ErrorCode, Refusal, RequestError, Settlement, Tally, Ticket, Timestamp};
+use skerry_model::{Checkpoint, ErrorCode, Refusal, RequestError, Settlement, Tally, Ticket, Timestamp};
 
 pub use message::{QueuedMessage, messages};
 
@@ -294,9 +294,8 @@ impl Queues {
         self.shared.subscribers.add(waker)
     }
 
-    /// Reads on in a queue from a position: what is not settled and not of a sender that is behind, about `bytes_max` bytes, at
-    /// least one message if one is near. Go on at [`Batch::next`](crate::Batch::next). Waits for the disk, never for the log
-    /// thread.
+    /// Reads on in a queue from a position: what is not settled by its checkpoint, about `bytes_max` bytes, at least one message
+    /// if one is near. Go on at [`Batch::next`](crate::Batch::next). Waits for the disk, never for the log thread.
     ///
     /// # Errors
     /// When the disk refuses.
@@ -418,13 +417,8 @@ impl Select for Want<'_> {
             return false;
         }
         let source = message.source();
-        let mine = match self.sender {
-            Some(sender) => sender == source,
-            None => {
-                let behind = self.checkpoint.behind.get(source);
-                behind.is_none_or(|behind| behind.state == BehindState::Joined)
-            }
-        };
+        // Senders that are behind are not left out: who reads may already know better than the checkpoint.
+        let mine = self.sender.is_none_or(|sender| sender == source);
         mine && !self.checkpoint.is_settled(source, message.position())
     }
 }

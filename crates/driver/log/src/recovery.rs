@@ -102,10 +102,11 @@ pub(crate) fn open(
     let active_id = newest.as_ref().map(|(active, _)| active.id);
     let (segments, dead) = log.settle(found, active_id, &known)?;
     let prepared = remove(disk.as_ref(), &dead, blanks, &mut planner, salt)?;
+    let segments = Arc::new(segments);
+    let next = next.max(log.tenant.recovered(&segments));
     let shared = Shared::new(log.sizes.clone(), next, segments);
     shared.counters.damaged.store(log.damaged, Ordering::Relaxed);
     shared.counters.segments.store(shared.segments().len() as u64, Ordering::Relaxed);
-    log.tenant.recovered(&shared.segments());
     let tenant = log.tenant;
     let parts =
         WorkerParts { shared: Arc::clone(&shared), disk, clock, planner, tenant, prepared, next_id, salt, refuses };

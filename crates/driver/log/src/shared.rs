@@ -88,7 +88,7 @@ pub(crate) enum Class {
 }
 
 impl Shared {
-    pub(crate) fn new(sizes: Sizes, next: u64, segments: Vec<Arc<Segment>>) -> Arc<Self> {
+    pub(crate) fn new(sizes: Sizes, next: u64, segments: Segments) -> Arc<Self> {
         let pool = BufferPool::new(sizes.group_bytes_max);
         let building = Building {
             groups: VecDeque::new(),
@@ -108,7 +108,7 @@ impl Shared {
             building: Mutex::new(building),
             wake: Condvar::new(),
             durable: AtomicU64::new(next),
-            segments: RwLock::new(Arc::new(segments)),
+            segments: RwLock::new(segments),
             counters: Counters::default(),
         })
     }

@@ -46,8 +46,9 @@ pub(crate) trait Tenant: Send {
     fn recount_begins(&mut self, segment: u64);
     /// Recovery found a group of a compacted segment that the snapshot does not know.
     fn recount(&mut self, segment: u64, batch: &Batch);
-    /// Recovery is over: these segments there are.
-    fn recovered(&mut self, segments: &Segments);
+    /// Recovery is over: these segments there are. Returns the lowest position that may be given away next: a snapshot can be
+    /// ahead of the log and name positions of records that a crash undid, which must not come to mean others.
+    fn recovered(&mut self, segments: &Segments) -> u64;
     /// A group became durable in a segment.
     fn written(&mut self, segment: u64, batch: &Batch);
     /// Appends all state that recovery needs.

@@ -181,6 +181,25 @@ fn a_parked_sender_holds_up_nobody_and_loses_nothing() {
 }
 
 #[test]
+fn a_sender_joins_the_others_with_all_that_it_has_settled() {
+    let behind = skerry_model::Behind {
+        from: 30,
+        settled: vec![skerry_model::Span { first: 50, last: 50 }],
+        state: skerry_model::BehindState::CatchingUp,
+    };
+    let behind = [(Arc::from("late"), behind)].into_iter().collect();
+    let mut test = Situation::new(&[(0, "other"), (0, "other"), (0, "late"), (0, "late"), (0, "late")]);
+    let queues = vec![(5, Checkpoint { settled_to: 10, settled: vec![], behind }), (1, Checkpoint::default())];
+    test.outbox = Outbox::new(OutboxLimits::default(), queues);
+    // Main and the late sender are read to the same place, before the message that was settled.
+    for (sender, from, next) in [(None, 10, 25), (Some(Arc::from("late")), 30, 30)] {
+        test.outbox.offer_read(Offer { line: 0, sender, from, next, at_end: false, entries: vec![] });
+    }
+    test.read();
+    assert_eq!(test.send(), [30, 40]);
+}
+
+#[test]
 fn what_a_parked_sender_has_can_be_dropped() {
     let mut test = Situation::new(&[(0, "gone"), (0, "good"), (0, "gone")]);
     assert!(test.outbox.park(0, &Arc::from("gone")));

@@ -132,7 +132,10 @@ impl State {
     /// What of a queue waits.
     pub(crate) fn waiting(&self, key: u32) -> Tally {
         let mut waiting = Tally::default();
-        for holding in self.segments.values().filter_map(|segment| segment.queues.get(&key)) {
+        let Some(queue) = self.queues.get(&key) else { return waiting };
+        let lowest_open = queue.checkpoint.lowest_open();
+        let holdings = self.segments.values().filter_map(|segment| segment.queues.get(&key));
+        for holding in holdings.filter(|holding| lowest_open <= holding.last) {
             waiting.add(holding.put.without(holding.settled));
         }
         waiting
@@ -140,7 +143,9 @@ impl State {
 
     pub(crate) fn status(&self) -> Vec<QueueStatus> {
         let status = |(key, queue): (&u32, &QueueState)| {
+            let lowest_open = queue.checkpoint.lowest_open();
             let open = self.segments.values().filter_map(|segment| segment.queues.get(key));
+            let open = open.filter(|holding| lowest_open <= holding.last);
             let oldest =
                 open.filter(|holding| holding.settled.messages < holding.put.messages).map(|holding| holding.oldest);
             QueueStatus {

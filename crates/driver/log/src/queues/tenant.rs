@@ -126,13 +126,14 @@ impl Tenant for QueueTenant {
         lock(&self.state).segments.remove(&segment);
     }
 
-    fn recovered(&mut self, segments: &Segments) {
+    fn recovered(&mut self, segments: &Segments) -> u64 {
         let mut state = lock(&self.state);
         state.segments.retain(|first, _| segments.iter().any(|segment| segment.first == *first));
         let mut gate = lock(&self.gate);
         for key in state.queues.keys() {
             gate.open(*key);
         }
+        state.queues.values().map(|queue| queue.checkpoint.settled_to.max(queue.applied + 1)).max().unwrap_or(0)
     }
 
     fn written(&mut self, segment: u64, batch: &Batch) {

@@ -1,0 +1,12 @@
+//! A simulated world for tests: disks that lose power, dice that repeat, and a reference model of what must be true.
+//!
+//! Everything here is decided by a seed, so that a failure is shown again by its number.
+
+#![forbid(unsafe_code)]
+
+mod dice;
+pub mod disk;
+mod truth;
+
+pub use dice::Dice;
+pub use truth::Truth;
