@@ -292,7 +292,7 @@ impl World {
             // Their clock follows ours.
             tokio::spawn(async move {
                 loop {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(200)).await;
                     runtime.set_now(clock.now().wall);
                 }
             });
@@ -335,11 +335,11 @@ impl World {
 
     /// Waits until something is so; time passes only while everybody waits.
     pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        for _ in 0..200_000 {
+        for _ in 0..50_000 {
             if is_so(self) {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(25)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("{what}; reported: {:#}; calls: {:?}", self.hub.reported(), self.docker.calls());
     }
