@@ -5,6 +5,8 @@ use std::fmt::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::readiness::Readiness;
 use crate::shutdown::Shutdown;
 use crate::supervisor::{RestartPolicy, Supervisor};
@@ -29,11 +31,13 @@ pub struct Daemon {
     pub readiness: Readiness,
 }
 
-/// Runs a program on a current-thread runtime until it returns; signals ask it to stop through [`Daemon::shutdown`].
+/// Runs a program on a current-thread runtime until it returns; signals ask it to stop through [`Daemon::shutdown`]. The
+/// process may then have as many files open as the system lets it.
 pub fn run<F>(program: F) -> ExitCode
 where
     F: AsyncFnOnce(Daemon) -> Result<(), Failure>,
 {
+    raise_open_files();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => return refuse(&cause),
@@ -65,6 +69,18 @@ where
     }
 }
 
+/// Raises the soft limit of open files to the hard one. Systems keep the soft one at 1,024 for the sake of `select`, which
+/// these programs do not use; each connection needs a file.
+fn raise_open_files() {
+    let now = getrlimit(Resource::Nofile);
+    if now.current == now.maximum {
+        return;
+    }
+    if let Err(cause) = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, ..now }) {
+        tracing::warn!(%cause, now = now.current, wanted = now.maximum, "the limit of open files cannot be raised");
+    }
+}
+
 /// Says on standard error why the program does not start, causes included, and hands back the exit code for it.
 pub fn refuse(failure: &dyn Error) -> ExitCode {
     eprintln!("error: {}", with_causes(failure));
@@ -85,6 +101,15 @@ fn with_causes(failure: &dyn Error) -> String {
 mod tests {
     use super::*;
     use crate::config::ConfigError;
+
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_lets() {
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(512), ..before }).unwrap();
+        raise_open_files();
+        let after = getrlimit(Resource::Nofile);
+        assert_eq!((after.current, after.maximum), (before.maximum, before.maximum));
+    }
 
     #[test]
     fn a_failure_is_told_with_its_causes() {
