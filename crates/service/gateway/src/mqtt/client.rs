@@ -2,6 +2,7 @@
 
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use skerry_dialect::error::Tracking;
 use skerry_dialect::mqtt::{
@@ -24,6 +25,8 @@ use crate::{Backend, Closed, Runtime};
 
 /// Bytes that wait for a client's socket before nothing more is put behind them and nothing more is read from the client.
 const OUTGOING_BYTES_MAX: usize = 262_144;
+/// A client's refused requests are logged at most once in this time; what came between is counted.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 /// Messages handed to the hub at once.
 const BATCH_MESSAGES_MAX: usize = 256;
 
@@ -110,6 +113,8 @@ pub(crate) struct Client<B: Backend> {
     /// Messages of QoS 1 that were acknowledged so far, which is the number of the last one.
     acked: u64,
     held: Option<Held>,
+    /// When a refused request was logged last, and how many were not since then.
+    refused: (Option<Monotonic>, u64),
     /// Bytes were left not understood although they may hold whole packets.
     backlog: bool,
 }
@@ -136,6 +141,7 @@ impl<B: Backend> Client<B> {
             message_bytes_max: limits.message_bytes_max,
             acked: 0,
             held: None,
+            refused: (None, 0),
             // What came right behind CONNECT.
             backlog: true,
         }
@@ -229,6 +235,18 @@ impl<B: Backend> Client<B> {
         }
     }
 
+    /// Logs a refused request under the id that its answer names. A client that goes on asking does not flood the log.
+    fn tell_refusal(&mut self, now: Monotonic, error: &RequestError, id: &str) {
+        let (last, unlogged) = &mut self.refused;
+        if last.is_some_and(|last| now.since(last) < LOG_EVERY) {
+            *unlogged += 1;
+            return;
+        }
+        *last = Some(now);
+        let unlogged = std::mem::take(unlogged);
+        tracing::warn!(client = %self.id, code = ?error.code, reason = %error.detail, id, unlogged, "twin request refused");
+    }
+
     fn answer(&mut self, runtime: &Runtime<B>, to: &ReplyTo, reply: &Reply) {
         let out = self.outgoing.open(&runtime.buffers);
         match to {
@@ -241,6 +259,10 @@ impl<B: Backend> Client<B> {
                 // answer that is lost with the connection is asked for again.
                 if let Err(error) = self.mqtt.publish_at_most_once(&[&topic], &payload, out) {
                     tracing::debug!(client = %self.id, %error, "twin answer not sent");
+                }
+                drop(topic);
+                if let Reply::Failed(error) = reply {
+                    self.tell_refusal(runtime.clock.now().monotonic, error, &id);
                 }
             }
             ReplyTo::SubAck { id, grants } => {
