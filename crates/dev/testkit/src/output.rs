@@ -90,6 +90,12 @@ impl Output {
         }
     }
 
+    /// All lines so far that hold `text`.
+    pub(crate) fn lines_with(&self, text: &str) -> Vec<String> {
+        let said = self.said();
+        said.lines.iter().map(|(_, line)| line).filter(|line| line.contains(text)).cloned().collect()
+    }
+
     /// How many lines there were so far.
     pub(crate) fn length(&self) -> usize {
         let said = self.said();

@@ -71,6 +71,11 @@ impl Program {
         self.wait(from, &format!("a line with `{text}`"), |_, line| line.contains(text).then(|| line.to_owned())).0
     }
 
+    /// All lines said so far that hold `text`.
+    pub fn lines_with(&self, text: &str) -> Vec<String> {
+        self.output.lines_with(text)
+    }
+
     /// How many lines it said so far: a mark for [`Program::wait_for_from`].
     pub fn lines_so_far(&self) -> usize {
         self.output.length()
