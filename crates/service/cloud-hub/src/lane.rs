@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use skerry_gateway::{
-    Actor, ActorId, Attachment, Backend, Lane, LaneMailbox, Proof, Published, SessionKey, Slots, Terms,
+    Actor, ActorId, Attachment, Backend, Kept, Lane, LaneMailbox, Proof, Published, SessionKey, Slots, Terms,
 };
 use skerry_model::{
     AuthChain, Channel, ClientId, Denied, ErrorCode, MessageView, Refusal, Reply, Request, RequestError, Settled,
@@ -32,6 +32,14 @@ impl Backend for CloudHub {
 
     async fn authenticate(&self, proof: Proof) -> Result<Actor, Denied> {
         self.0.check_proof(proof).await
+    }
+
+    async fn recall(&self, client: &ClientId) -> Vec<Kept> {
+        self.0.recall_listening(client).await
+    }
+
+    async fn keep(&self, client: &ClientId, listening: Vec<Kept>) {
+        self.0.keep_listening(client, &listening).await;
     }
 }
 

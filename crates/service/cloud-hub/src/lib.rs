@@ -11,6 +11,7 @@ mod commands;
 mod config;
 mod deploy;
 mod hub;
+mod kept;
 mod lane;
 mod methods;
 mod policy;

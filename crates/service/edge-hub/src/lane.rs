@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use skerry_gateway::{
-    Actor, ActorId, Attachment, Backend, Closed, Lane, LaneMailbox, Proof, Published, SessionKey, Slots, Terms,
+    Actor, ActorId, Attachment, Backend, Closed, Kept, Lane, LaneMailbox, Proof, Published, SessionKey, Slots, Terms,
 };
 use skerry_log::{NewMessage, Subscription};
 use skerry_model::{
@@ -36,6 +36,14 @@ impl Backend for EdgeHub {
 
     async fn authenticate(&self, proof: Proof) -> Result<Actor, Denied> {
         self.0.check_proof(proof).await
+    }
+
+    async fn recall(&self, client: &ClientId) -> Vec<Kept> {
+        self.0.recall_listening(client).await
+    }
+
+    async fn keep(&self, client: &ClientId, listening: Vec<Kept>) {
+        self.0.keep_listening(client, &listening).await;
     }
 }
 

@@ -12,6 +12,7 @@ mod http;
 mod hub;
 mod identities;
 mod inputs;
+mod kept;
 mod lane;
 mod methods;
 mod routing;

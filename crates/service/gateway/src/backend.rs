@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use skerry_model::{
-    AuthChain, AuthMethod, ClientId, Delivery, Denied, DeviceId, MessageView, Refusal, Reply, Request, SasToken,
-    Settled, Ticket, Timestamp,
+    AuthChain, AuthMethod, Channel, ClientId, Delivery, Denied, DeviceId, MessageView, Refusal, Reply, Request,
+    SasToken, Settled, Ticket, Timestamp,
 };
 
 /// A hub as its protocol heads see it.
@@ -23,6 +23,54 @@ pub trait Backend: Send + Sync + 'static {
     /// hub) and that it has not expired; the backend finds the key and checks the signature, the identity's status, and on
     /// whose behalf the actor may speak at all.
     fn authenticate(&self, proof: Proof) -> impl Future<Output = Result<Actor, Denied>> + Send;
+
+    /// What `client` listened to when it was last here, if it asked to have that kept; empty when nothing is known. Some device
+    /// SDKs never subscribe again, so this outlives a restart of the hub.
+    fn recall(&self, client: &ClientId) -> impl Future<Output = Vec<Kept>> + Send;
+
+    /// Keeps what `client` listens to for its next connection; nothing forgets it. Answers when it is durable, or cannot be kept.
+    fn keep(&self, client: &ClientId, listening: Vec<Kept>) -> impl Future<Output = ()> + Send;
+}
+
+/// A kind of delivery that a client listens to also when it comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kept {
+    /// Which kind.
+    pub channel: Channel,
+    /// Whether the client acknowledges what it is sent.
+    pub acknowledged: bool,
+}
+
+impl Kept {
+    /// In words for a store: `commands`, `methods`, `desired`, `inputs`, with a `?` behind it when nothing is acknowledged.
+    pub fn to_words(listening: &[Self]) -> Vec<String> {
+        let word = |kept: &Self| {
+            let name = match kept.channel {
+                Channel::Commands => "commands",
+                Channel::Methods => "methods",
+                Channel::Desired => "desired",
+                Channel::Inputs => "inputs",
+            };
+            if kept.acknowledged { name.to_owned() } else { format!("{name}?") }
+        };
+        listening.iter().map(word).collect()
+    }
+
+    /// Reads what [`Kept::to_words`] wrote; words of a later version are left out.
+    pub fn from_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
+        let read = |word: &'a str| {
+            let (name, acknowledged) = word.strip_suffix('?').map_or((word, true), |name| (name, false));
+            let channel = match name {
+                "commands" => Channel::Commands,
+                "methods" => Channel::Methods,
+                "desired" => Channel::Desired,
+                "inputs" => Channel::Inputs,
+                _ => return None,
+            };
+            Some(Self { channel, acknowledged })
+        };
+        words.into_iter().filter_map(read).collect()
+    }
 }
 
 /// One connection runtime's view of the backend. Lives on that runtime and need not be `Send`.
@@ -227,4 +275,23 @@ pub enum ActorId {
     EdgeHub(DeviceId),
     /// A policy of the hub.
     Policy(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_back() {
+        let listening = [
+            Kept { channel: Channel::Commands, acknowledged: true },
+            Kept { channel: Channel::Methods, acknowledged: false },
+            Kept { channel: Channel::Desired, acknowledged: true },
+            Kept { channel: Channel::Inputs, acknowledged: false },
+        ];
+        let words = Kept::to_words(&listening);
+        assert_eq!(words, ["commands", "methods?", "desired", "inputs?"]);
+        assert_eq!(Kept::from_words(words.iter().map(String::as_str)), listening);
+        assert_eq!(Kept::from_words(["something new"]), []);
+    }
 }

@@ -84,7 +84,6 @@ impl<B: Backend> Gateway<B> {
             config: self.config,
             clock: self.clock,
             door: self.door,
-            remembered: mqtt::Remembered::default(),
             routes: self.routes,
             numbers: AtomicU64::new(self.seed),
         });

@@ -10,7 +10,7 @@ use skerry_model::{AuthChain, ClientId, Delivery, Denied, MessageView, Refusal, 
 use tokio::sync::Notify;
 
 use crate::mqtt::ReplyTo;
-use crate::{Actor, Attachment, Backend, Closed, Lane, SessionKey, Terms};
+use crate::{Actor, Attachment, Backend, Closed, Kept, Lane, SessionKey, Terms};
 
 /// What waits for one session until its connection comes round to it.
 #[derive(Default)]
@@ -183,6 +183,13 @@ impl<B: Backend> LocalLane<B> {
     }
 }
 
+/// What a client listens to, on its way to be kept.
+pub(crate) struct ToKeep<B> {
+    pub(crate) backend: Arc<B>,
+    pub(crate) client: ClientId,
+    pub(crate) listening: Vec<Kept>,
+}
+
 /// A session on this lane; dropping it detaches.
 pub(crate) struct Attached<B: Backend> {
     pub(crate) lane: Rc<LocalLane<B>>,
@@ -198,8 +205,16 @@ impl<B: Backend> Attached<B> {
     /// Asks the hub on a task of its own, one request after the other; one reply comes by mailbox: the first failure, else
     /// the last answer.
     pub(crate) fn submit(&self, requests: Vec<Request>, to: ReplyTo) {
+        self.submit_and_keep(requests, None, to);
+    }
+
+    /// The same, and before it answers, what the client listens to is kept for its next connection.
+    pub(crate) fn submit_and_keep(&self, requests: Vec<Request>, kept: Option<ToKeep<B>>, to: ReplyTo) {
         let (lane, key, mailbox) = (self.lane.clone(), self.key(), self.mailbox.clone());
         tokio::task::spawn_local(async move {
+            if let Some(ToKeep { backend, client, listening }) = kept {
+                backend.keep(&client, listening).await;
+            }
             let mut reply = Reply::Done;
             for request in requests {
                 reply = lane.lane.submit(key, request).await;

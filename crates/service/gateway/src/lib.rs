@@ -19,7 +19,7 @@ mod tests;
 
 pub use auth::{proof, signed_with};
 pub use backend::{
-    Actor, ActorId, Attachment, Backend, Claim, Closed, Credential, Lane, Proof, Published, SessionKey, Terms,
+    Actor, ActorId, Attachment, Backend, Claim, Closed, Credential, Kept, Lane, Proof, Published, SessionKey, Terms,
     TokenSigner,
 };
 pub use calls::{Calls, MethodResult, UnderWay, check_invocation};

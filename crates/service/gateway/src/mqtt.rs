@@ -3,7 +3,6 @@
 mod client;
 mod io;
 mod opening;
-mod subscriptions;
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -16,7 +15,6 @@ use crate::{Backend, Connected, Peer, Runtime};
 
 pub(crate) use client::{Client, End, ReplyTo};
 pub(crate) use io::Buffers;
-pub(crate) use subscriptions::Remembered;
 
 /// How long a closing connection may take to read what was written to it last.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -46,7 +44,7 @@ async fn run<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
     peer: &Peer,
     opened: opening::Opened<B>,
 ) {
-    let opening::Opened { mut client, will, keep_session, product } = opened;
+    let opening::Opened { mut client, will, product } = opened;
     let now = runtime.clock.now();
     let inside = runtime.door.enter(Connected {
         client: client.id.clone(),
@@ -58,9 +56,6 @@ async fn run<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
     tracing::info!(client = %client.id, peer = %peer.address, "connected");
     let end = live(runtime, stream, &mut client).await;
     drop(inside);
-    if keep_session {
-        runtime.remembered.keep(&client.id, &client.subscriptions);
-    }
     if let Some(will) = will.filter(|_| !matches!(end, End::Left)) {
         client.publish_will(&will);
     }
@@ -85,18 +80,19 @@ async fn live<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
                 return Poll::Ready(end);
             }
             let now = runtime.clock.now();
+            let is_due = armed <= now.monotonic;
+            if is_due && let Some(end) = client.handle_timeout(now) {
+                return Poll::Ready(end);
+            }
             // What happened in this round may have brought the next deadline nearer. A later one is found out when the timer
             // fires, so that a busy connection does not set its timer for every packet.
             let next = client.next_timeout(now);
-            if next < armed || armed <= now.monotonic {
+            if is_due || next < armed {
                 armed = next;
                 timer.as_mut().reset(runtime.clock.instant(armed));
             }
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
-            }
-            if let Some(end) = client.handle_timeout(runtime.clock.now()) {
-                return Poll::Ready(end);
             }
         }
     })

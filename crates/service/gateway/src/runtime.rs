@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use skerry_net::Clock;
 
 use crate::lane::LocalLane;
-use crate::mqtt::{Buffers, Remembered};
+use crate::mqtt::Buffers;
 use crate::{Backend, Door, GatewayConfig, HttpRoutes};
 
 /// What all runtimes share.
@@ -17,7 +17,6 @@ pub(crate) struct Shared<B> {
     pub(crate) config: GatewayConfig,
     pub(crate) clock: Clock,
     pub(crate) door: Arc<Door>,
-    pub(crate) remembered: Remembered,
     pub(crate) routes: Option<Arc<dyn HttpRoutes>>,
     /// Counts connections and failures, from a random start.
     pub(crate) numbers: AtomicU64,

@@ -1,5 +1,6 @@
 //! One client that is in: turns packets into what the hub understands, and what the hub publishes into packets.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,9 +20,8 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::io::{Incoming, Outgoing};
-use super::subscriptions::Subscriptions;
-use crate::lane::Attached;
-use crate::{Backend, Closed, Runtime};
+use crate::lane::{Attached, ToKeep};
+use crate::{Backend, Closed, Kept, Runtime};
 
 /// Bytes that wait for a client's socket before nothing more is put behind them and nothing more is read from the client.
 const OUTGOING_BYTES_MAX: usize = 262_144;
@@ -74,6 +74,9 @@ impl End {
     }
 }
 
+/// What a client listens to, and how sure the deliveries are.
+pub(crate) type Subscriptions = BTreeMap<Channel, Qos>;
+
 /// What comes back when the client acknowledges something it was sent.
 pub(crate) type Flight = Option<LockToken>;
 
@@ -106,6 +109,8 @@ pub(crate) struct Client<B: Backend> {
     pub(crate) session: Session,
     pub(crate) attached: Attached<B>,
     pub(crate) subscriptions: Subscriptions,
+    /// What the client listens to is kept for its next connection.
+    pub(crate) keep_session: bool,
     pub(crate) outgoing: Outgoing,
     pub(crate) incoming: Incoming,
     limits: WireLimits,
@@ -135,6 +140,7 @@ impl<B: Backend> Client<B> {
             session,
             attached,
             subscriptions: Subscriptions::new(),
+            keep_session: false,
             outgoing,
             incoming,
             limits: WireLimits::from(limits),
@@ -347,8 +353,8 @@ impl<B: Backend> Client<B> {
                     settled.push(Settled { lock, outcome: Outcome::Accepted });
                     Ok(())
                 }
-                Some(Event::Subscribe(subscribe)) => self.subscribe(&subscribe),
-                Some(Event::Unsubscribe(unsubscribe)) => self.unsubscribe(&unsubscribe),
+                Some(Event::Subscribe(subscribe)) => self.subscribe(runtime, &subscribe),
+                Some(Event::Unsubscribe(unsubscribe)) => self.unsubscribe(runtime, &unsubscribe),
                 Some(Event::Disconnect) => Err(End::Left),
                 // The state machine refuses a second introduction by itself.
                 Some(Event::Acked(None) | Event::UnknownAck(_) | Event::Connect(_) | Event::ForeignProtocol { .. })
@@ -471,13 +477,16 @@ impl<B: Backend> Client<B> {
         self.append(runtime, &messages, held.with_ack)
     }
 
-    fn subscribe(&mut self, subscribe: &Subscribe<'_>) -> Result<(), End> {
+    fn subscribe(&mut self, runtime: &Runtime<B>, subscribe: &Subscribe<'_>) -> Result<(), End> {
         let mut requests = Vec::new();
         let mut grants = SmallVec::new();
+        let mut changed = false;
         for (filter, qos) in subscribe.filters() {
             match subscription(filter, &self.id) {
                 Subscription::Channel(channel) => {
-                    if self.subscriptions.insert(channel, qos.granted()).is_none() {
+                    let before = self.subscriptions.insert(channel, qos.granted());
+                    changed |= before != Some(qos.granted());
+                    if before.is_none() {
                         requests.push(Request::Listen(channel));
                     }
                 }
@@ -487,11 +496,12 @@ impl<B: Backend> Client<B> {
             grants.push(Grant::Granted(qos.granted()));
         }
         // Answered when the hub knows it, so that who sees the SUBACK is online for others.
-        self.attached.submit(requests, ReplyTo::SubAck { id: subscribe.id, grants });
+        let kept = self.to_keep(runtime, changed);
+        self.attached.submit_and_keep(requests, kept, ReplyTo::SubAck { id: subscribe.id, grants });
         Ok(())
     }
 
-    fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>) -> Result<(), End> {
+    fn unsubscribe(&mut self, runtime: &Runtime<B>, unsubscribe: &Unsubscribe<'_>) -> Result<(), End> {
         let mut requests = Vec::new();
         for filter in unsubscribe.filters() {
             if let Subscription::Channel(channel) = subscription(filter, &self.id)
@@ -500,8 +510,19 @@ impl<B: Backend> Client<B> {
                 requests.push(Request::Unlisten(channel));
             }
         }
-        self.attached.submit(requests, ReplyTo::UnsubAck { id: unsubscribe.id });
+        let kept = self.to_keep(runtime, !requests.is_empty());
+        self.attached.submit_and_keep(requests, kept, ReplyTo::UnsubAck { id: unsubscribe.id });
         Ok(())
+    }
+
+    /// What the client now listens to, when that has changed and is to be kept.
+    fn to_keep(&self, runtime: &Runtime<B>, changed: bool) -> Option<ToKeep<B>> {
+        let kept = |(channel, qos): (&Channel, &Qos)| Kept { channel: *channel, acknowledged: *qos != Qos::AtMostOnce };
+        (changed && self.keep_session).then(|| ToKeep {
+            backend: runtime.backend.clone(),
+            client: self.id.clone(),
+            listening: self.subscriptions.iter().map(kept).collect(),
+        })
     }
 
     /// Listens again to what the client listened to before.

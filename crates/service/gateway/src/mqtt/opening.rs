@@ -6,22 +6,21 @@ use std::sync::Arc;
 
 use skerry_dialect::error::connack;
 use skerry_dialect::mqtt::{Said, UserName, said};
-use skerry_model::{Denied, ErrorCode, Message};
+use skerry_model::{ClientId, Denied, ErrorCode, Message};
 use skerry_mqtt::server::{Config, Connection, Event};
-use skerry_mqtt::{Connect, ConnectReturn, WireLimits, decode};
+use skerry_mqtt::{Connect, ConnectReturn, Qos, WireLimits, decode};
 use skerry_session::Session;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::client::{Client, Flight, first_packet_id};
+use super::client::{Client, Flight, Subscriptions, first_packet_id};
 use super::io::{Incoming, Outgoing};
 use crate::auth::proof;
-use crate::{ActorId, Backend, Claim, Peer, Runtime, Terms};
+use crate::{ActorId, Backend, Claim, Kept, Peer, Runtime, Terms};
 
 /// A client that was let in.
 pub(crate) struct Opened<B: Backend> {
     pub(crate) client: Client<B>,
     pub(crate) will: Option<Message>,
-    pub(crate) keep_session: bool,
     pub(crate) product: String,
 }
 
@@ -152,23 +151,30 @@ async fn admit<B: Backend>(
             return Err(((connack(ErrorCode::Unavailable), reason), mqtt));
         }
     };
-    let remembered = if introduction.clean_session {
-        runtime.remembered.keep(&names.client, &Default::default());
-        Default::default()
-    } else {
-        runtime.remembered.recall(&names.client)
-    };
+    let remembered = recall(runtime, &names.client, introduction.clean_session).await;
     let now = runtime.clock.now();
     let mut outgoing = Outgoing::default();
     mqtt.accept(now.monotonic, !remembered.is_empty(), outgoing.open(&runtime.buffers));
     let limits = &runtime.config.limits;
     let session = Session::new(now, limits, expires);
     let mut client = Client::new(names.client, mqtt, session, attached, incoming, outgoing, limits);
+    client.keep_session = !introduction.clean_session;
     if !remembered.is_empty() {
         client.resume(remembered);
     }
     let product = names.product.unwrap_or_default().chars().filter(|c| !c.is_control()).take(80).collect();
-    Ok(Opened { client, will, keep_session: !introduction.clean_session, product })
+    Ok(Opened { client, will, product })
+}
+
+/// What the client listened to before; a client that wants a clean session has it forgotten.
+async fn recall<B: Backend>(runtime: &Runtime<B>, client: &ClientId, clean_session: bool) -> Subscriptions {
+    let kept = runtime.backend.recall(client).await;
+    if clean_session && !kept.is_empty() {
+        runtime.backend.keep(client, Vec::new()).await;
+        return Subscriptions::new();
+    }
+    let qos = |kept: &Kept| if kept.acknowledged { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+    kept.iter().map(|kept| (kept.channel, qos(kept))).collect()
 }
 
 async fn attach<B: Backend>(

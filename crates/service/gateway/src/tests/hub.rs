@@ -16,7 +16,7 @@ use skerry_net::Clock;
 use super::START;
 use crate::runtime::{Runtime, Shared};
 use crate::{
-    Actor, ActorId, Attachment, Backend, Claim, Closed, Credential, Door, GatewayConfig, Lane, Proof, Published,
+    Actor, ActorId, Attachment, Backend, Claim, Closed, Credential, Door, GatewayConfig, Kept, Lane, Proof, Published,
     SessionKey, Terms,
 };
 
@@ -29,6 +29,7 @@ struct World {
     tickets: u64,
     last_of: BTreeMap<SessionKey, u64>,
     full: bool,
+    kept: BTreeMap<ClientId, Vec<Kept>>,
     settled: Vec<String>,
     asked: Vec<String>,
     published: Published,
@@ -74,6 +75,14 @@ impl Backend for Scripted {
         }
         let method = AuthMethod { scope: AuthScope::Device, kind: AuthKind::Sas };
         Ok(Actor { id: ActorId::Client(client), method, expires: Some(token.expiry) })
+    }
+
+    async fn recall(&self, client: &ClientId) -> Vec<Kept> {
+        self.world().kept.get(client).cloned().unwrap_or_default()
+    }
+
+    async fn keep(&self, client: &ClientId, listening: Vec<Kept>) {
+        self.world().kept.insert(client.clone(), listening);
     }
 }
 
@@ -161,7 +170,6 @@ impl Hub {
             config,
             clock: Clock::simulated(START),
             door: door.clone(),
-            remembered: Default::default(),
             routes: None,
             numbers: 1.into(),
         }));
