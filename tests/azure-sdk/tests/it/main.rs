@@ -6,5 +6,6 @@ mod edge_module;
 mod hub_connection;
 mod hub_device;
 mod hub_module;
+mod hub_time_and_restart;
 mod leaf;
 mod service;
