@@ -341,6 +341,7 @@ impl<T: Clone> Line<T> {
             return;
         }
         let (main, settled_to) = (self.main.read_to(), self.main.settled_to());
+        let before = self.apart.len();
         let mut changed = false;
         self.apart.retain(|_, apart| {
             if let Apart::CatchingUp { lane, .. } = apart
@@ -352,7 +353,8 @@ impl<T: Clone> Line<T> {
             }
             !matches!(apart, Apart::Joined { from } if *from <= settled_to)
         });
-        self.dirty |= changed;
+        // A checkpoint that still names them would keep their segments from being dropped.
+        self.dirty |= changed || self.apart.len() < before;
         self.count_moving();
     }
 

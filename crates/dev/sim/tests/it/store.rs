@@ -468,7 +468,10 @@ impl Running {
         }
         for status in self.queues.queues() {
             if status.waiting.messages != 0 && status.endpoint.as_ref() != "edge/slow/in" {
-                return Err(End::Wrong(format!("after all was taken, {status:?}")));
+                return Err(End::Wrong(format!(
+                    "after all was taken, {status:?}, {:?}",
+                    self.queues.checkpoint(status.queue)
+                )));
             }
         }
         let segments = self.queues.status().segments;
