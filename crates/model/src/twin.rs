@@ -138,8 +138,8 @@ impl Twin {
     pub fn replace(&mut self, update: &TwinUpdate, at: Timestamp, limits: &Limits) -> Result<TwinChange, TwinError> {
         let tags = check::document(TwinPart::Tags, update.tags.as_ref(), limits)?;
         let desired = check::document(TwinPart::Desired, update.desired.as_ref(), limits)?;
-        let section = self.desired.replaced(desired.clone(), at);
-        Ok(self.take(Some(tags), Some((section, desired))))
+        let replaced = self.replaced(desired, at);
+        Ok(self.take(Some(tags), Some(replaced)))
     }
 
     /// Replaces the desired properties alone; tags stay as they are.
@@ -153,8 +153,16 @@ impl Twin {
         limits: &Limits,
     ) -> Result<TwinChange, TwinError> {
         let desired = check::document(TwinPart::Desired, Some(desired), limits)?;
-        let section = self.desired.replaced(desired.clone(), at);
-        Ok(self.take(None, Some((section, desired))))
+        let replaced = self.replaced(desired, at);
+        Ok(self.take(None, Some(replaced)))
+    }
+
+    /// A new desired section, and what the client is told: all of it, and `null` for what is gone, since clients merge
+    /// what they are told.
+    fn replaced(&self, desired: JsonObject, at: Timestamp) -> (Section, JsonObject) {
+        let mut notice = desired.clone();
+        merge::name_what_is_gone(&self.desired.properties, &mut notice);
+        (self.desired.replaced(desired, at), notice)
     }
 
     /// The twin as its own client sees it: both sections with `$version`; no tags, no `$metadata`.

@@ -31,6 +31,20 @@ pub(crate) fn without_nulls(object: &JsonObject) -> JsonObject {
     clean
 }
 
+/// Adds to the document `to` a `null` for each member that `from` has besides, at any depth: a patch with all of the new
+/// document in it, which leaves nothing of the old one.
+pub(super) fn name_what_is_gone(from: &JsonObject, to: &mut JsonObject) {
+    for (key, was) in from {
+        match (was, to.get_mut(key)) {
+            (_, None) => {
+                to.insert(key.clone(), Json::Null);
+            }
+            (Json::Object(was), Some(Json::Object(now))) => name_what_is_gone(was, now),
+            (_, Some(_)) => {}
+        }
+    }
+}
+
 /// The patch that turns `from` into `to` when merged; empty when they are equal. Neither may have `null` members.
 pub fn difference(from: &JsonObject, to: &JsonObject) -> JsonObject {
     let mut patch = JsonObject::new();

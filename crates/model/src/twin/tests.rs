@@ -146,7 +146,8 @@ fn a_bad_part_of_a_service_write_refuses_the_whole() {
 #[test]
 fn a_replacement_drops_nulls_and_what_is_left_out() {
     let mut twin = Twin::default();
-    let update = TwinUpdate { tags: Some(object(json!({"t": 1}))), desired: Some(object(json!({"a": 1, "b": 2}))) };
+    let desired = json!({"a": 1, "b": {"was": 1, "y": 2}});
+    let update = TwinUpdate { tags: Some(object(json!({"t": 1}))), desired: Some(object(desired)) };
     twin.patch(&update, AT, &Limits::default()).unwrap();
     let change = twin
         .replace(
@@ -155,7 +156,8 @@ fn a_replacement_drops_nulls_and_what_is_left_out() {
             &Limits::default(),
         )
         .unwrap();
-    assert_eq!(change.desired, Some((object(json!({"b": {"y": 1}})), 3)));
+    // A client merges what it is told.
+    assert_eq!(change.desired, Some((object(json!({"b": {"y": 1, "was": null}, "a": null})), 3)));
     assert_eq!((Json::Object(twin.desired.properties.clone()), twin.tags.len()), (json!({"b": {"y": 1}}), 0));
 }
 
@@ -247,6 +249,7 @@ proptest! {
         patches in proptest::collection::vec((twin_object(true), any::<bool>()), 1..6)
     ) {
         let mut twin = Twin::default();
+        let mut at_the_client = JsonObject::new();
         for (step, (patch, replace)) in patches.iter().enumerate() {
             let at = Timestamp::from_unix_seconds(i64::try_from(step).unwrap());
             let update = TwinUpdate { tags: None, desired: Some(patch.clone()) };
@@ -255,7 +258,10 @@ proptest! {
             } else {
                 twin.patch(&update, at, &Limits::default()).unwrap()
             };
-            prop_assert_eq!(change.desired.map(|(_, version)| version), Some(step as u64 + 2));
+            let (notice, version) = change.desired.unwrap();
+            prop_assert_eq!(version, step as u64 + 2);
+            merge(&mut at_the_client, &notice);
+            prop_assert_eq!(&at_the_client, &twin.desired.properties, "a client that merges has what the hub has");
             prop_assert!(mirrors(&twin.desired.metadata, &Json::Object(twin.desired.properties.clone())));
         }
         let stored = twin.desired.service_view();
