@@ -1,5 +1,6 @@
 //! The HTTP head: a connection's requests go to the routes that were mounted.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -41,7 +42,9 @@ pub(crate) async fn serve<B: Backend>(runtime: Rc<Runtime<B>>, stream: Stream, p
         ..ServerLimits::default()
     };
     let peer = Arc::new(peer);
+    let asked = Cell::new(false);
     let handler = |request: Request| {
+        asked.set(true);
         let (runtime, peer) = (runtime.clone(), peer.clone());
         async move {
             match &runtime.routes {
@@ -55,6 +58,16 @@ pub(crate) async fn serve<B: Backend>(runtime: Rc<Runtime<B>>, stream: Stream, p
         }
     };
     if let Err(error) = serve_http(stream, handler, &limits).await {
-        tracing::debug!(peer = %peer.address, %error, "an HTTP connection ended");
+        // A connection that waits for its next request may end at any time; one that never asked is a stranger.
+        let reason = match () {
+            () if asked.get() => None,
+            () if error.is_too_slow() => Some(format!("no request within {} s", limits.head_max.as_secs())),
+            () if error.is_malformed() => Some(error.to_string()),
+            () => None,
+        };
+        match reason {
+            Some(reason) => runtime.door.refuse(runtime.clock.now(), peer.address.ip(), "https", "", &reason),
+            None => tracing::debug!(peer = %peer.address, %error, "an HTTP connection ended"),
+        }
     }
 }

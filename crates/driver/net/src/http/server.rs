@@ -52,6 +52,18 @@ impl Default for ServerLimits {
 #[error("the HTTP connection failed: {0}")]
 pub struct ServeError(#[source] hyper::Error);
 
+impl ServeError {
+    /// The head of a request did not arrive in time.
+    pub fn is_too_slow(&self) -> bool {
+        self.0.is_timeout()
+    }
+
+    /// What came is not HTTP.
+    pub fn is_malformed(&self) -> bool {
+        self.0.is_parse()
+    }
+}
+
 /// Serves one connection until the client closes it. `handler` is asked once per request, one at a time.
 ///
 /// # Errors

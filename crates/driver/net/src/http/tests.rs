@@ -113,8 +113,15 @@ async fn silent_and_slow_clients_are_not_waited_for() {
     let limits = ServerLimits { head_max: Duration::from_secs(60), ..ServerLimits::default() };
     let (client, server) = tokio::io::duplex(1000);
     let begin = tokio::time::Instant::now();
-    assert!(serve_http(server, echo, &limits).await.is_err());
+    let error = serve_http(server, echo, &limits).await.unwrap_err();
+    assert!(error.is_too_slow() && !error.is_malformed(), "{error}");
     assert_eq!(begin.elapsed().as_secs(), 60);
+    drop(client);
+
+    let (mut client, server) = tokio::io::duplex(1000);
+    client.write_all(b"\x10\x20rubbish\r\n\r\n").await.unwrap();
+    let error = serve_http(server, echo, &limits).await.unwrap_err();
+    assert!(error.is_malformed() && !error.is_too_slow(), "{error}");
     drop(client);
 
     let (mut client, server) = tokio::io::duplex(1000);
