@@ -55,6 +55,8 @@ struct Module {
     spec_digest: Option<SpecDigest>,
     generation: String,
     run: Option<Run>,
+    /// The supervisor of a start that is under way: its program runs, and may ask for what is its own, before we hear of it.
+    starting: Option<u32>,
     live: Option<Live>,
 }
 
@@ -147,7 +149,7 @@ impl Module {
 
     fn of(launch: &Launch, run: Option<Run>) -> Self {
         let spec_digest = SpecDigest::parse(&launch.spec_digest);
-        Self { spec_digest, generation: launch.generation.clone(), run, live: None }
+        Self { spec_digest, generation: launch.generation.clone(), run, starting: None, live: None }
     }
 }
 
@@ -203,8 +205,11 @@ impl ModuleRuntime for ProcessRuntime {
 
     fn is_member<'a>(&'a self, module: &'a ModuleName, process_id: u32) -> Running<'a, bool> {
         Box::pin(async move {
-            let live = self.live("", module).unwrap_or_default();
-            Ok(live.is_some_and(|live| procfs::descends(process_id, live.supervisor)))
+            let supervisor = self.modules().get(module).and_then(|module| match &module.live {
+                Some(live) => Some(live.supervisor),
+                None => module.starting,
+            });
+            Ok(supervisor.is_some_and(|supervisor| procfs::descends(process_id, supervisor)))
         })
     }
 

@@ -34,6 +34,7 @@ impl ProcessRuntime {
         let (control_end, control) = io::pipe().map_err(failed)?;
         let mut child = self.supervisor(&folder, Stdio::from(control_end)).map_err(failed)?;
         let supervisor = child.id().ok_or_else(|| failed(io::Error::other("the supervisor has no process number")))?;
+        let _starting = Starting::note(self, module, supervisor);
         let verdict = first_line(child.stdout.take());
         let patience = START_TIMEOUT + self.0.config.grace;
         let verdict =
@@ -74,6 +75,33 @@ impl ProcessRuntime {
         // A group of its own, so that an interrupt typed at a terminal reaches only us and modules are ended in order.
         command.process_group(0).stdin(control).stdout(Stdio::piped()).stderr(Stdio::null());
         command.spawn()
+    }
+}
+
+/// Remembers the supervisor of a start that is under way, until it is no more.
+struct Starting<'a> {
+    runtime: &'a ProcessRuntime,
+    module: &'a ModuleName,
+}
+
+impl<'a> Starting<'a> {
+    fn note(runtime: &'a ProcessRuntime, module: &'a ModuleName, supervisor: u32) -> Self {
+        let starting = Self { runtime, module };
+        starting.set(Some(supervisor));
+        starting
+    }
+
+    fn set(&self, supervisor: Option<u32>) {
+        if let Some(module) = self.runtime.modules().get_mut(self.module) {
+            module.starting = supervisor;
+        }
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        // The number is another process's some day.
+        self.set(None);
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use skerry_module_runtime::{Binding, LogRange, ModuleRuntime, Problem};
 
-use crate::backend::{World, is_root, output, program, shell, spec};
+use crate::backend::{World, eventually, is_root, output, program, shell, spec};
 
 #[tokio::test]
 async fn the_environment_is_only_what_was_given() {
@@ -145,5 +145,32 @@ async fn a_folder_that_a_module_cannot_reach_is_named() {
     let expected = format!("`{}` is closed to it (chmod o+x)", world.folder.path().display());
     assert!(error.to_string().contains(&expected), "{error}");
     assert_eq!(world.runtime.observe().await, Ok(Vec::new()));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_module_is_known_as_itself_before_its_start_was_told() {
+    // A supervisor whose word of the start takes as long as we like.
+    let script = r#"go="$0"; "$@" | { read -r word; while [ ! -e "$go" ]; do sleep 0.01; done; echo "$word"; cat; }"#;
+    let go = tempfile::tempdir().unwrap();
+    let go = go.path().join("go");
+    let slow = |config: &mut skerry_process::ProcessConfig| {
+        let shell = ["/bin/sh".into(), "-c".into(), script.into(), go.clone().into_os_string()];
+        config.supervisor.splice(0..0, shell);
+    };
+    let world = World::new(slow).await;
+    let module = shell("quick", "echo $$ > pid; exec sleep 60");
+    let pid = world.config.folder.join("modules/quick/work/pid");
+    let asked = async {
+        let written = || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
+        eventually("the module writes its number", written).await;
+        let process = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+        let known = world.runtime.is_member(&module.name, process).await;
+        let stranger = world.runtime.is_member(&module.name, std::process::id()).await;
+        fs::write(&go, "").unwrap();
+        (known, stranger)
+    };
+    let (started, asked) = tokio::join!(world.start(&module), asked);
+    assert_eq!((started, asked), (Ok(()), (Ok(true), Ok(false))));
     world.finish().await;
 }
