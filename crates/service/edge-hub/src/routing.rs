@@ -49,10 +49,12 @@ impl SenderRoutes {
         match source.fixed() {
             Some(fixed) => queued(&routes, fixed, now),
             None => {
-                let (device, module) = (sender.device().as_str(), sender.module().map_or("", |module| module.as_str()));
-                let fields = MessageFields::new(*message)
-                    .with_system("connectionDeviceId", device)
-                    .with_system("connectionModuleId", module);
+                let mut fields =
+                    MessageFields::new(*message).with_system("connectionDeviceId", sender.device().as_str());
+                // Of a device it is not defined, by which routes tell devices from modules.
+                if let Some(module) = sender.module() {
+                    fields = fields.with_system("connectionModuleId", module.as_str());
+                }
                 queued(&routes, &routes.router.destinations(source, &fields), now)
             }
         }

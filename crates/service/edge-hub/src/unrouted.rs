@@ -37,11 +37,12 @@ impl Hub {
         let properties = bag.finish();
         let body = json!({ "properties": { "reported": Json::Object(patch.clone()) } }).to_string();
         let message = MessageView { properties: PropertyBag::new(&properties), body: body.as_bytes() };
-        let (device, module) = (client.device().as_str(), client.module().map_or("", |module| module.as_str()));
-        let fields = MessageFields::new(message)
-            .with_system("connectionDeviceId", device)
-            .with_system("connectionModuleId", module)
+        let mut fields = MessageFields::new(message)
+            .with_system("connectionDeviceId", client.device().as_str())
             .with_system("messageType", "twinChangeNotification");
+        if let Some(module) = client.module() {
+            fields = fields.with_system("connectionModuleId", module.as_str());
+        }
         let now = self.clock.now().wall;
         let destinations = queued(&routes, &routes.router.destinations(&sources, &fields), now);
         if destinations.is_empty() {
