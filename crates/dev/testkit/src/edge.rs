@@ -24,6 +24,11 @@ pub struct EdgeOptions {
     /// Lines for the edge's configuration file: top-level keys first, then tables that are not set here
     /// (`provisioning`, `upstream`, `hub`, `container` and `process` are).
     pub config: String,
+    /// What modules in containers call the edge; they cannot reach it at an address of this machine alone. Without it
+    /// modules and leaf devices use [`Edge::host`].
+    pub hostname: Option<String>,
+    /// More lines for the configuration's `container` table.
+    pub container: String,
 }
 
 /// A running edge with a data folder, a module network and a control group of its own. Gone when dropped.
@@ -33,6 +38,8 @@ pub struct Edge {
     folder: TempDir,
     address: Loopback,
     device: String,
+    /// Lines of its log that are from before its last start.
+    lines_before: usize,
 }
 
 impl Edge {
@@ -50,11 +57,11 @@ impl Edge {
         // Module processes run as other users and look up their sockets below it.
         make_searchable(folder.path());
         let address = Loopback::next();
-        let text = configuration(hub, folder.path(), address, &options.config);
+        let text = configuration(hub, folder.path(), address, options);
         write(&folder.path().join("edge.toml"), &text);
         write(&folder.path().join("connection-string"), connection_string.text());
         let program = Program::start("skerry-edge", &mut command(folder.path()));
-        let edge = Edge { program, folder, address, device: device.to_owned() };
+        let edge = Edge { program, folder, address, device: device.to_owned(), lines_before: 0 };
         edge.program.wait_for(READY);
         edge
     }
@@ -68,9 +75,17 @@ impl Edge {
     /// Starts it again on the same data after [`Edge::kill`] and waits until it is ready.
     #[track_caller]
     pub fn start_again(&mut self) {
-        let mark = self.program.lines_so_far();
+        self.lines_before = self.program.lines_so_far();
         self.program.start_again(&mut command(self.folder.path()));
-        self.program.wait_for_from(mark, READY);
+        self.program.wait_for_from(self.lines_before, READY);
+    }
+
+    /// Makes it another device of the hub, after [`Edge::kill`]; the data stays.
+    #[track_caller]
+    pub fn provision_anew(&mut self, hub: &Hub, device: &str) {
+        let connection_string = hub.create_edge_device(device);
+        write(&self.folder.path().join("connection-string"), connection_string.text());
+        device.clone_into(&mut self.device);
     }
 
     /// The name modules and leaf devices connect to: the address as text.
@@ -86,6 +101,16 @@ impl Edge {
     /// Where it keeps everything.
     pub fn data_folder(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// The network of its container modules.
+    pub fn network(&self) -> String {
+        format!("skerry-test-{}", dashed(self.address))
+    }
+
+    /// The name of a module's container.
+    pub fn container(&self, module: &str) -> String {
+        format!("test-{}-{module}", dashed(self.address))
     }
 
     /// The certificate leaf devices have to trust.
@@ -116,10 +141,12 @@ impl Edge {
         hub.rest().call("POST", &format!("/devices/{}/applyConfigurationContent", self.device), Some(&content));
     }
 
-    /// Waits until modules and leaf devices can connect, which is when the edge has its first manifest.
+    /// Waits until modules and leaf devices can connect, which is when the edge has its first manifest; after
+    /// [`Edge::start_again`] anew.
     #[track_caller]
     pub fn wait_until_listening(&self) {
-        self.program.wait_for(&format!("listening address={}", self.address.at(MQTT)));
+        let line = format!("listening address={}", self.address.at(MQTT));
+        self.program.wait_for_from(self.lines_before, &line);
     }
 
     /// Creates a device below this edge; its connection string goes through the edge.
@@ -138,13 +165,19 @@ impl Edge {
     }
 }
 
-fn configuration(hub: &Hub, folder: &Path, address: Loopback, more: &str) -> String {
+fn dashed(address: Loopback) -> String {
+    address.to_string().replace('.', "-")
+}
+
+fn configuration(hub: &Hub, folder: &Path, address: Loopback, options: &EdgeOptions) -> String {
     let (data, key) = (folder.join("data"), folder.join("connection-string"));
-    let name = address.to_string().replace('.', "-");
+    let name = dashed(address);
+    let hostname = options.hostname.clone().unwrap_or_else(|| address.to_string());
+    let EdgeOptions { config, container, .. } = options;
     format!(
         r#"data_dir = "{}"
-hostname = "{address}"
-{more}
+hostname = "{hostname}"
+{config}
 [provisioning]
 connection_string_file = "{}"
 [upstream]
@@ -155,6 +188,7 @@ https = ["{}"]
 [container]
 network = "skerry-test-{name}"
 name_prefix = "test-{name}-"
+{container}
 [process]
 control_group = "skerry-test-{name}"
 "#,
