@@ -28,6 +28,10 @@ use crate::SUPERVISE;
 use crate::local_hub::HubWishes;
 use crate::program::Common;
 
+/// The certificates that leaf devices have to trust are in this file of the data folder.
+const CA_FILE: &str = "ca.pem";
+/// Whose containers are ours: in this file of the data folder.
+const CONTAINER_OWNER_FILE: &str = "container-owner";
 /// First and longest wait before the first contact with the hub is tried again.
 const FIRST_CONTACT_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -46,9 +50,11 @@ impl AgentDuty {
         door: Arc<Door>,
         wishes: watch::Sender<HubWishes>,
     ) -> Result<Self, Failure> {
-        let runtimes = runtimes(&common).await?;
+        let runtimes = runtimes(&common, folder).await?;
         let handle: Arc<OnceLock<AgentHandle>> = Arc::default();
         let identity = Arc::new(open_identity(&common, folder, &runtimes, handle.clone())?);
+        // What leaf devices have to trust, where an operator looks for it.
+        files::write_public(&folder.join(CA_FILE), identity.authority().trust_bundle().as_bytes())?;
         first_contact(&identity).await;
         let own = identity.tokens(&ModuleName::edge_agent());
         let session =
@@ -56,6 +62,7 @@ impl AgentDuty {
         let agent_folder = folder.join("agent");
         files::private_folder(&agent_folder)?;
         let config = AgentConfig {
+            host_address: common.settings.mqtt.first().map(std::net::SocketAddr::ip),
             log_level: common.log_level.clone(),
             machine: Machine { booted_at: boot_time(), ..Machine::default() },
             ..AgentConfig::new(agent_folder, common.settings.hostname.clone())
@@ -90,7 +97,7 @@ impl AgentDuty {
     }
 }
 
-async fn runtimes(common: &Common) -> Result<Vec<RuntimePart>, Failure> {
+async fn runtimes(common: &Common, folder: &DataFolder) -> Result<Vec<RuntimePart>, Failure> {
     let settings = &common.settings;
     let program = std::env::current_exe()?;
     let mut config =
@@ -105,7 +112,7 @@ async fn runtimes(common: &Common) -> Result<Vec<RuntimePart>, Failure> {
             name_prefix: settings.name_prefix.clone(),
             network: settings.network.clone(),
             elevated: settings.elevated,
-            ..ContainerConfig::new(settings.connection.client.device().as_str())
+            ..ContainerConfig::new(container_owner(folder, settings.connection.client.device().as_str())?)
         };
         runtimes
             .push(RuntimePart { runtime: Arc::new(ContainerRuntime::new(config)), access: SocketAccess::Everybody });
@@ -114,6 +121,18 @@ async fn runtimes(common: &Common) -> Result<Vec<RuntimePart>, Failure> {
     let access = if own_uid() == Some(0) { SocketAccess::Everybody } else { SocketAccess::Owner };
     runtimes.push(RuntimePart { runtime: Arc::new(ProcessRuntime::open(config).await?), access });
     Ok(runtimes)
+}
+
+/// The name on our containers: that of the device this machine was first. Should it be another one later, it still knows what
+/// it made before, and removes it; should this folder be lost, the same device finds its containers again.
+fn container_owner(folder: &DataFolder, device: &str) -> Result<String, Failure> {
+    let file = folder.join(CONTAINER_OWNER_FILE);
+    let kept = files::read_text(&file)?.map(|kept| kept.trim().to_owned()).filter(|kept| !kept.is_empty());
+    if let Some(kept) = kept {
+        return Ok(kept);
+    }
+    files::write_private(&file, device.as_bytes())?;
+    Ok(device.to_owned())
 }
 
 /// The user this process runs as, as the kernel shows it.

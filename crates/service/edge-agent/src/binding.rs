@@ -51,8 +51,10 @@ pub(crate) fn binding(
             env.push((name, value.clone()));
         }
     }
-    let names = [config.host_name.as_str(), "edgeHub"];
-    let host_names = bound.gateways.first().map(|gateway| names.map(|name| (name.to_owned(), *gateway)).to_vec());
+    // A runtime without gateways is one whose modules are in this machine's network.
+    let address = bound.gateways.first().copied().or(config.host_address);
+    let names = [config.host_name.as_str(), "edgeHub"].into_iter().filter(|name| name.parse::<IpAddr>().is_err());
+    let host_names = address.map(|address| names.map(|name| (name.to_owned(), address)).collect());
     Binding {
         env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         generation: bound.generation,

@@ -1,6 +1,7 @@
 //! What the agent is told, and what it works with.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub struct AgentConfig {
     pub data_folder: PathBuf,
     /// The name under which modules reach the edge hub.
     pub host_name: String,
+    /// Where modules that share this machine's network reach it, should the name not resolve here.
+    pub host_address: Option<IpAddr>,
     /// The host name of the edge above this one.
     pub parent_host: Option<String>,
     /// Given to modules as `RuntimeLogLevel`, unless the manifest says otherwise.
@@ -45,6 +48,7 @@ impl AgentConfig {
         Self {
             data_folder: data_folder.into(),
             host_name: host_name.into(),
+            host_address: None,
             parent_host: None,
             log_level: "info".to_owned(),
             upstream_protocol: None,

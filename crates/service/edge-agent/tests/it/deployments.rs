@@ -46,6 +46,8 @@ async fn what_the_hub_wants_runs_and_is_reported() {
     assert_eq!(env("IOTEDGE_GATEWAYHOSTNAME"), Some("edge.local"));
     assert_eq!(env("RuntimeLogLevel"), Some("info"));
     assert_eq!(env("IOTEDGE_MODULEGENERATIONID"), Some(binding.generation.as_str()));
+    let names = ["edge.local", "edgeHub"].map(|name| (name.to_owned(), [127, 0, 0, 9].into()));
+    assert_eq!(binding.host_names, names, "on the machine's own network the edge is at its own address");
     let kept = std::fs::metadata(world.folder().join("manifest.json")).unwrap();
     assert_eq!(kept.mode() & 0o777, 0o600);
 }

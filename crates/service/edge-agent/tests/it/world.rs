@@ -278,6 +278,7 @@ impl World {
     pub(crate) fn with(provisioning_changed: bool, clock: Clock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut config = AgentConfig::new(folder.path(), "edge.local");
+        config.host_address = Some([127, 0, 0, 9].into());
         config.machine.version = "9.9".to_owned();
         config.edge_hub_env = vec!["RuntimeLogLevel".to_owned()];
         let identities = FakeIdentities {
