@@ -453,6 +453,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_reference_is_what_the_program_prints() {
+        let written = include_str!("../../../../docs/reference/skerry-edge.toml");
+        assert_eq!(written, skerry_daemon::sample(FIELDS), "write it anew: skerry-edge sample-config");
+    }
+
+    #[test]
     fn the_table_and_the_settings_agree() {
         assert_eq!(skerry_daemon::disagreements::<Config>(FIELDS), Vec::<String>::new());
     }
@@ -465,7 +471,7 @@ mod tests {
         let check = |change: fn(&mut Config)| {
             let mut config = Config::default();
             config.upstream.trust = file.display().to_string();
-            config.provisioning.connection_string = "HostName=h;DeviceId=d;SharedAccessKey=AAAA".to_owned();
+            config.provisioning.connection_string = "HostName=h;DeviceId=d;SharedAccessKey=AAAAAAAAAAAAAAAAAAAAAA==".to_owned();
             change(&mut config);
             config.check().map(|settings| settings.hostname).map_err(|refused| refused.to_string())
         };

@@ -224,6 +224,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_reference_is_what_the_program_prints() {
+        let written = include_str!("../../../../docs/reference/skerry-hub.toml");
+        assert_eq!(written, skerry_daemon::sample(FIELDS), "write it anew: skerry-hub sample-config");
+    }
+
+    #[test]
     fn the_table_and_the_settings_agree() {
         assert_eq!(skerry_daemon::disagreements::<Config>(FIELDS), Vec::<String>::new());
     }

@@ -63,6 +63,9 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(refused) => return skerry_daemon::refuse(&refused),
     };
+    if let Err(refused) = config.log.check() {
+        return skerry_daemon::refuse(&refused);
+    }
     if let Some(Command::CheckConfig) = arguments.command {
         println!("the configuration is good");
         return ExitCode::SUCCESS;

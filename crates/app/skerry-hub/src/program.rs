@@ -26,7 +26,7 @@ pub(crate) async fn run(settings: Settings, daemon: Daemon) -> Result<(), Failur
     let identity = server_identity(folder.path(), &settings, clock.now().wall, &random)?;
     let tls = TlsAcceptor::new(ServerTls::new(&identity.chain_pem, &identity.key_pem)?, HandshakeLimits::default());
 
-    let sqlite = SqliteOptions { indexed_members: INDEXED_MEMBERS.to_vec(), ..SqliteOptions::default() };
+    let sqlite = SqliteOptions { indexed_members: INDEXED_MEMBERS.to_vec() };
     let state = SqliteState::open(&folder.join("registry.db"), &sqlite)?;
     let options = LocalStreamOptions {
         partitions: settings.partitions,

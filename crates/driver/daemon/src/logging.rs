@@ -27,6 +27,16 @@ impl Default for LogConfig {
     }
 }
 
+impl LogConfig {
+    /// Says what is wrong with it without starting anything.
+    ///
+    /// # Errors
+    /// When the level is not understood.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        filter(&self.level).map(|_| ())
+    }
+}
+
 /// The shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,5 +110,7 @@ mod tests {
         let refused = filter("info,skerry_gateway=debg").unwrap_err().to_string();
         assert!(refused.contains("`skerry_gateway=debg` names no level"), "{refused}");
         assert!(filter("").is_err());
+        assert!(LogConfig { level: "chatty".to_owned(), ..LogConfig::default() }.check().is_err());
+        assert!(LogConfig::default().check().is_ok());
     }
 }

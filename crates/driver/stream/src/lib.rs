@@ -1,6 +1,6 @@
 //! The event-stream port: what devices sent, in partitions that only grow at one end, kept for a while, read by position.
 //!
-//! [`LocalStream`] keeps them in a log on disk, [`MemoryStream`] in memory. Both run the same suite, [`conformance_suite!`].
+//! [`LocalStream`] keeps them in a log on disk, [`MemoryStream`] in memory. Both run the same suite, `conformance_suite!`.
 
 #![forbid(unsafe_code)]
 
