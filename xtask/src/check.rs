@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::engine::Engine;
+use crate::images;
 use crate::machine::{self, Tools};
 use crate::run::{Outcome, Run};
 use crate::tidy;
@@ -35,6 +36,10 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Outcome {
     let engine = report.step("engine", || {
         need(tools.as_ref())?;
         Engine::ensure(workspace)
+    });
+    report.step("images", || {
+        need(tools.as_ref())?;
+        images::make(workspace)
     });
     // No engine is no reason to know less about the rest: the container tests fail by themselves then.
     report.step("tests", || all_tests(workspace, need(tools.as_ref())?));
