@@ -108,11 +108,32 @@ pub(crate) fn resident_bytes(id: u32) -> Outcome<u64> {
     number_of(&status, "VmRSS:").map(|kibi| kibi * 1024).ok_or_else(|| format!("{path} has no VmRSS"))
 }
 
-/// Processor time of all threads of a process since its start, in seconds.
+/// Processor time of the living threads of a process, in seconds: to the nanosecond where the kernel counts that way.
+pub(crate) fn threads_seconds(id: u32) -> Outcome<f64> {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let nanos = threads.filter_map(|thread| {
+        let counted = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        counted.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    match nanos.sum::<f64>() {
+        // No such figures in this kernel.
+        0.0 => processor_seconds(id),
+        nanos => Ok(nanos / 1e9),
+    }
+}
+
+/// Processor time of all threads of a process since its start, in seconds; counted in steps of 10 ms.
 pub(crate) fn processor_seconds(id: u32) -> Outcome<f64> {
     let path = format!("/proc/{id}/stat");
     let stat = fs::read_to_string(&path).map_err(|cause| format!("cannot read {path}: {cause}"))?;
     processor(&stat).ok_or_else(|| format!("{path} is not understood"))
+}
+
+/// What of that is memory of the process alone, in bytes: the rest is its program, whose pages others may share.
+pub(crate) fn anonymous_bytes(id: u32) -> Outcome<u64> {
+    let path = format!("/proc/{id}/status");
+    let status = fs::read_to_string(&path).map_err(|cause| format!("cannot read {path}: {cause}"))?;
+    number_of(&status, "RssAnon:").map(|kibi| kibi * 1024).ok_or_else(|| format!("{path} has no RssAnon"))
 }
 
 /// The process and those below it that run the same program.
@@ -186,6 +207,9 @@ mod tests {
     fn this_process_can_be_read() {
         let own = std::process::id();
         assert!(0 < resident_bytes(own).unwrap() && 0.0 <= processor_seconds(own).unwrap());
+        let (begun, before) = (Instant::now(), threads_seconds(own).unwrap());
+        while begun.elapsed() < Duration::from_millis(30) {}
+        assert!(before < threads_seconds(own).unwrap());
         let mut child = Command::new("/bin/sleep").arg("60").spawn().unwrap();
         assert!(has_ancestor(child.id(), own));
         assert_eq!(family(own), [own], "another program is no part of the family");

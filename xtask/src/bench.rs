@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// Measured seconds of each run
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
+    /// Measure the programs in this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
     /// Only these kinds
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Kind>,
@@ -122,7 +125,10 @@ pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Outcome {
     if !Path::new("/usr/sbin/mosquitto").exists() {
         return Err("mosquitto is missing: `cargo xtask prepare` installs it".to_owned());
     }
-    let programs = shipped::build(workspace, &["skerry-hub", "skerry-edge", "skerry-bench-broker"])?;
+    let programs = match &options.programs {
+        Some(programs) => programs.clone(),
+        None => shipped::build(workspace, &["skerry-hub", "skerry-edge", "skerry-bench-broker"])?,
+    };
     let mut stage = Stage::new(workspace, "bench", &programs)?;
     stage.set_up(&manifest(json!({}), routes()), PAIRS_MAX, 0)?;
     let edge = stage.start_edge()?;

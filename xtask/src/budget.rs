@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use crate::background::{Background, family, load_average, median, processor_seconds, resident_bytes};
+use crate::background::{Background, anonymous_bytes, family, load_average, median, resident_bytes, threads_seconds};
 use crate::dist::size_bytes;
 use crate::run::{Outcome, Run};
 use crate::shipped;
@@ -34,8 +35,18 @@ struct Line {
     how: String,
 }
 
-pub(crate) fn run(workspace: &Workspace) -> Outcome {
-    let programs = shipped::build(workspace, &["skerry-edge", "skerry-hub", "skerry", "skerry-bench-broker", SENSOR])?;
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Measure the programs in this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Outcome {
+    let programs = match &options.programs {
+        Some(programs) => programs.clone(),
+        None => shipped::build(workspace, &["skerry-edge", "skerry-hub", "skerry", "skerry-bench-broker", SENSOR])?,
+    };
     let edge = programs.join("skerry-edge");
     let load = load_average();
     let mut lines = vec![Line {
@@ -99,10 +110,10 @@ fn memory(stage: &Stage, cli: &Cli, id: u32) -> Outcome<Line> {
     thread::sleep(WATCHED);
     let all = family(id);
     let bytes = all.iter().map(|id| resident_bytes(*id)).sum::<Outcome<u64>>()?;
-    let own = resident_bytes(id)? as f64 / 1e6;
+    let (own, alone) = (resident_bytes(id)? as f64 / 1e6, anonymous_bytes(id)? as f64 / 1e6);
     leaves.stop();
     let how = format!(
-        "VmRSS of {} processes ({own:.2} MB the edge), {SENSORS} modules at 10 messages/s, {LEAVES} leaf devices, no container engine",
+        "VmRSS of {} processes ({own:.2} MB the edge, {alone:.2} MB of it not its program's file), {SENSORS} modules at 10 messages/s, {LEAVES} leaf devices, no container engine",
         all.len()
     );
     if all.len() != SENSORS + 1 {
@@ -121,7 +132,7 @@ fn idle(stage: &Stage, cli: &Cli, id: u32) -> Outcome<Line> {
     eprintln!("they are silent now; a minute of that");
     thread::sleep(SETTLED);
     let all = family(id);
-    let used = || all.iter().map(|id| processor_seconds(*id)).sum::<Outcome<f64>>();
+    let used = || all.iter().map(|id| threads_seconds(*id)).sum::<Outcome<f64>>();
     let (before, begun) = (used()?, Instant::now());
     thread::sleep(WATCHED);
     let share = (used()? - before) / begun.elapsed().as_secs_f64() * 100.0;

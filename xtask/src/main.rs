@@ -44,7 +44,7 @@ enum Task {
     /// Build the programs as they ship: static, stripped, in `target/dist`
     Dist,
     /// Measure the edge's size, memory, idle processor time and start, and hold them to their limits
-    Budget,
+    Budget(budget::Options),
     /// Measure how fast something is beside another of its kind
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -73,7 +73,7 @@ fn perform(task: Task) -> Outcome {
         }
         Task::Prepare => machine::prepare(&workspace).map(drop),
         Task::Dist => dist::run(&workspace),
-        Task::Budget => budget::run(&workspace),
+        Task::Budget(options) => budget::run(&workspace, &options),
         Task::Bench(bench) => bench::run(&workspace, &bench),
     }
 }

@@ -140,7 +140,7 @@ impl Stage {
 
     /// The socket that answers `skerry edge`.
     pub(crate) fn agent_socket(&self) -> PathBuf {
-        self.folder.join("edge/agent.sock")
+        self.folder.join("edge/management.sock")
     }
 
     /// Tokens of the modules and leaf devices that were made.
