@@ -1,4 +1,14 @@
-//! Our programs against each other: hub, edge, and the modules that come with it.
+//! Our programs against each other: hub, edge, and the modules that come with it; with bad input, and killed.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod bad_documents;
+mod bad_door;
+mod bad_messages;
+mod flood;
+mod killed;
+mod peer;
 mod sdk;
 mod shipped_modules;
+mod site;
+mod starting;
