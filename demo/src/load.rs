@@ -42,6 +42,7 @@ pub(crate) async fn run(load: Load) -> Result<(), Failure> {
     let sink_session = Arc::new(uplink.open(client(&load.sink), None));
     tokio::spawn(sink::run(sink_session.clone(), load.run.run, board.clone()));
     let mut senders = tokio::task::JoinSet::new();
+    tokio::spawn(count_connection(sink_session.clone(), board.clone()));
     let mut sessions = vec![sink_session];
     for name in &load.senders {
         let session = Arc::new(uplink.open(client(name), None));

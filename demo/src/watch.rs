@@ -46,6 +46,8 @@ fn row(event: &EventLine, now: Timestamp) -> String {
         Some(body) => in_short(body).unwrap_or_else(|| body.to_string()),
         None => format!("({} bytes)", body.len()),
     };
+    let alert = event.document.get("properties").is_some_and(|properties| properties["MessageType"] == "Alert");
+    let text = if alert { format!("ALERT {text}") } else { text };
     let text: String = text.chars().filter(|c| !c.is_control()).take(MESSAGE_WIDTH).collect();
     format!("{:24}  {latency:>9}  {:SOURCE_WIDTH$}  {text}", event.enqueued.to_string(), event.source.to_string())
 }

@@ -6,6 +6,7 @@ mod background;
 mod bench;
 mod budget;
 mod check;
+mod demo;
 mod dist;
 mod engine;
 mod images;
@@ -45,6 +46,8 @@ enum Task {
     Dist,
     /// Measure the edge's size, memory, idle processor time and start, and hold them to their limits
     Budget(budget::Options),
+    /// Run a hub, an edge and modules on this machine: to look at, or (`--once`) to be killed while every message is accounted for
+    Demo(demo::Options),
     /// Measure how fast something is beside another of its kind
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -74,6 +77,7 @@ fn perform(task: Task) -> Outcome {
         Task::Prepare => machine::prepare(&workspace).map(drop),
         Task::Dist => dist::run(&workspace),
         Task::Budget(options) => budget::run(&workspace, &options),
+        Task::Demo(options) => demo::run(&workspace, &options),
         Task::Bench(bench) => bench::run(&workspace, &bench),
     }
 }
