@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use serde_json::json;
 use skerry_model::Json;
-use skerry_model::manifest::{Artifact, ImageArtifact, RegistryCredential};
+use skerry_model::manifest::{Artifact, ImageArtifact, PullPolicy, RegistryCredential};
 use skerry_module_runtime::{Problem, RuntimeError};
 use skerry_net::http::{HeaderName, Method, Request, StatusCode};
 
@@ -33,8 +33,9 @@ pub(crate) fn image_of<'a>(attempt: &str, artifact: &'a Artifact) -> Result<&'a 
 }
 
 impl ContainerRuntime {
-    /// Fetches the image. What is named by digest and already here is not fetched; when the registry cannot be reached, a
-    /// tag that is already here will do, so that an edge without its network can still make modules anew.
+    /// Fetches the image. What is named by digest and already here is not fetched, and what is never to be pulled must be
+    /// here; when the registry cannot be reached, a tag that is already here will do, so that an edge without its network can
+    /// still make modules anew.
     pub(crate) async fn pull(
         &self,
         artifact: &Artifact,
@@ -43,8 +44,17 @@ impl ContainerRuntime {
         let image = image_of("cannot pull an image", artifact)?;
         let reference = Reference::of(image);
         let attempt = format!("cannot pull image `{reference}`");
-        if matches!(reference.version, Version::Digest(_)) && self.has_image(&reference).await? {
+        let is_never_pulled = image.pull == PullPolicy::Never;
+        if (is_never_pulled || matches!(reference.version, Version::Digest(_))) && self.has_image(&reference).await? {
             return Ok(());
+        }
+        if is_never_pulled {
+            let reason = "it is not in the engine, and its pull policy is `never`";
+            return Err(RuntimeError::new(
+                Problem::ArtifactNotFound,
+                format!("cannot use image `{reference}`"),
+                reason,
+            ));
         }
         match self.fetch(&reference, credential).await {
             Ok(()) => Ok(()),

@@ -186,6 +186,17 @@ impl Drop for World {
     }
 }
 
+/// An image that comes from a registry.
+pub(crate) fn pulled(name: &str) -> Artifact {
+    Artifact::Image(ImageArtifact {
+        image: name.to_owned(),
+        digest: None,
+        create_options: serde_json::Map::new(),
+        pull: PullPolicy::OnCreate,
+    })
+}
+
+/// An image that is in the engine already.
 pub(crate) fn image(name: &str, create_options: Json) -> Artifact {
     Artifact::Image(ImageArtifact {
         image: name.to_owned(),
@@ -246,7 +257,7 @@ impl Backend for World {
     }
 
     fn missing_artifact(&self) -> Artifact {
-        image(&format!("{}/missing:1", crate::registry::empty_registry()), json!({}))
+        pulled(&format!("{}/missing:1", crate::registry::empty_registry()))
     }
 
     fn workload_folder(&self) -> PathBuf {

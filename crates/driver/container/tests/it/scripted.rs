@@ -13,7 +13,7 @@ use skerry_net::http::{Body, Request, Response, ServerLimits, StatusCode, serve_
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 
-use crate::engine::{image, spec};
+use crate::engine::{image, pulled, spec};
 
 type Answer = dyn Fn(&str) -> (u16, Vec<u8>) + Send + Sync;
 
@@ -98,11 +98,10 @@ async fn a_pull_names_tag_and_credentials_and_finds_the_error_in_its_progress() 
         _ => (200, b"{\"status\":\"Pulling\"}\n{\"errorDetail\":{\"message\":\"manifest unknown\"}}\n".to_vec()),
     });
     let credential = RegistryCredential::new("r", "reg.example:5000", "me", "secret");
-    let artifact = image("reg.example:5000/a/b:1", json!({}));
-    engine.runtime.prepare(&artifact, Some(&credential)).await.unwrap();
+    engine.runtime.prepare(&pulled("reg.example:5000/a/b:1"), Some(&credential)).await.unwrap();
     let request = engine.asked("POST /images/create?fromImage=reg.example%3A5000%2Fa%2Fb&tag=1");
     assert!(request.headers.contains_key("x-registry-auth"));
-    let error = engine.runtime.prepare(&image("reg.example:5000/a/b:2", json!({})), None).await.unwrap_err();
+    let error = engine.runtime.prepare(&pulled("reg.example:5000/a/b:2"), None).await.unwrap_err();
     assert_eq!(error.problem, Problem::ArtifactNotFound);
     assert_eq!(error.to_string(), "cannot pull image `reg.example:5000/a/b:2`: manifest unknown");
     assert!(
