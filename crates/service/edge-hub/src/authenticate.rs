@@ -7,16 +7,29 @@ use skerry_gateway::{Actor, ActorId, Claim, Credential, Proof, TokenSigner, sign
 use skerry_model::{
     AuthKind, AuthMethod, AuthScope, Authentication, ClientId, Denied, DeviceStatus, Monotonic, SasToken,
 };
+use tokio::sync::Semaphore;
 
 use crate::hub::Hub;
 use crate::identities::Entry;
+use crate::scope::ScopeError;
 
 /// Clients whose last question upstream is remembered; one more makes room by forgetting another.
 const ASKED_MAX: usize = 10_000;
 
+/// Questions upstream at the same time; who makes up names must not have the hub above flooded with them.
+const ASKS_AT_ONCE: usize = 8;
+
 /// When each identity was last asked for upstream.
-#[derive(Default)]
-pub(crate) struct Asked(Mutex<BTreeMap<ClientId, Monotonic>>);
+pub(crate) struct Asked {
+    last: Mutex<BTreeMap<ClientId, Monotonic>>,
+    turns: Semaphore,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { last: Mutex::default(), turns: Semaphore::new(ASKS_AT_ONCE) }
+    }
+}
 
 impl Hub {
     pub(crate) async fn check_proof(&self, proof: Proof) -> Result<Actor, Denied> {
@@ -52,7 +65,7 @@ impl Hub {
     /// Whether `client` may be asked for again; counts as asked then.
     fn may_ask(&self, client: &ClientId) -> bool {
         let now = self.clock.now().monotonic;
-        let mut asked = self.asked.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.asked.last.lock().unwrap_or_else(PoisonError::into_inner);
         if asked.get(client).is_some_and(|last| now.since(*last) < self.config.identity_refresh) {
             return false;
         }
@@ -63,9 +76,25 @@ impl Hub {
         true
     }
 
+    /// Reads single identities from above, one after the other.
+    pub(crate) async fn refresh_identities(&self, clients: &[ClientId]) -> Result<(), ScopeError> {
+        for client in clients {
+            let answer = self.scope.one(client).await?;
+            if let Err(error) = self.identities.put(answer).await {
+                tracing::error!(%error, "an identity from upstream cannot be stored");
+            }
+        }
+        Ok(())
+    }
+
     /// Asks upstream for one identity, for as long as a connecting client can wait.
     async fn ask_for(&self, client: &ClientId) -> bool {
-        match tokio::time::timeout(self.config.identity_wait, self.scope.one(client)).await {
+        let asking = async {
+            // The semaphore is never closed.
+            let _turn = self.asked.turns.acquire().await;
+            self.scope.one(client).await
+        };
+        match tokio::time::timeout(self.config.identity_wait, asking).await {
             Ok(Ok(answer)) => match self.identities.put(answer).await {
                 Ok(()) => true,
                 Err(error) => {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use skerry_gateway::{Calls, Closed, Door};
 use skerry_log::Queues;
+use skerry_model::ClientId;
 use skerry_model::json::JsonObject;
-use skerry_model::{Channel, ClientId, Request};
 use skerry_net::Clock;
 use skerry_net::http::HttpClient;
 use skerry_state::{StateError, StateStore};
@@ -107,18 +107,12 @@ impl EdgeHub {
             runtime: Handle::current(),
             config,
         });
-        if let Some((desired, version)) = hub.known_desired(&own).await {
-            let applied = hub.apply_settings(&desired);
-            tracing::info!(version, ?applied, "the stored configuration is applied");
-        }
-        let one = hub.reach_up(&own);
-        tokio::spawn(async move {
-            for channel in [Channel::Desired, Channel::Methods] {
-                one.session.submit(Request::Listen(channel)).await;
-            }
-        });
+        hub.apply_stored_settings().await;
+        hub.reach_up(&own);
+        hub.send_what_was_reported().await;
         tokio::spawn(keep_scope(Arc::downgrade(&hub)));
         tokio::spawn(keep_presence(Arc::downgrade(&hub)));
+        tokio::spawn(Hub::close_idle_upstream(Arc::downgrade(&hub)));
         hub.start_forwarding();
         Ok(Self(hub))
     }
@@ -151,17 +145,20 @@ impl Hub {
     pub(crate) async fn connected_above(self: &Arc<Self>, client: &ClientId) {
         self.twin_reconnected(client).await;
         self.own_desired_changed(client).await;
-        self.forwarding.wake(client);
+        self.forwarding.reconnected();
     }
 
     /// Applies the desired properties of `$edgeHub` when `client` is that.
-    async fn own_desired_changed(self: &Arc<Self>, client: &ClientId) {
+    pub(crate) async fn own_desired_changed(self: &Arc<Self>, client: &ClientId) {
         if *client != ClientId::Module(self.config.own_module()) {
             return;
         }
         let Some((desired, version)) = self.known_desired(client).await else { return };
-        if self.settings.is_new(version) {
-            let applied = self.apply_settings(&desired);
+        let applied = self.apply_settings(&desired);
+        if self.settings.is_news(version, &applied) {
+            if applied.is_good() {
+                self.keep_settings(&desired).await;
+            }
             self.report_settings(version, &applied).await;
         }
     }
@@ -170,8 +167,12 @@ impl Hub {
     pub(crate) async fn refresh_scope(self: &Arc<Self>) -> Result<(), ScopeError> {
         let scope = self.scope.everybody().await?;
         match self.identities.replace(scope).await {
-            Ok(gone) => {
-                for client in gone {
+            Ok(out) => {
+                for client in out.disabled {
+                    tracing::info!(%client, "was disabled");
+                    self.sessions.close_all_of(&client, Closed::Disabled);
+                }
+                for client in out.gone {
                     tracing::info!(%client, "is not in the scope any more");
                     self.sessions.close(&client, Closed::Deleted);
                     self.upstream.close(&client);
@@ -204,6 +205,12 @@ async fn keep_scope(hub: Weak<Hub>) {
 
 async fn keep_presence(hub: Weak<Hub>) {
     let Some(mut changes) = hub.upgrade().map(|hub| hub.sessions.presence_changes()) else { return };
+    // Somebody may have come before this task began.
+    changes.mark_changed();
+    match hub.upgrade() {
+        Some(hub) => hub.forget_reported_presence().await,
+        None => return,
+    }
     while changes.changed().await.is_ok() {
         tokio::time::sleep(PRESENCE_EVERY).await;
         let Some(hub) = hub.upgrade() else { return };

@@ -7,21 +7,22 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
-use bytes::Bytes;
 use skerry_gateway::{Published, SessionKey};
 use skerry_log::{Arrivals, Batch, QueueKey, QueuedMessage, ReadBatch, messages};
-use skerry_model::{ClientId, Delivery, InputMessage, LockToken, ModuleId, Settled};
+use skerry_model::{ClientId, Delivery, ErrorCode, InputMessage, LockToken, ModuleId, Refusal, Settled};
 use skerry_outbox::{Entry, Offer, Outbox, OutboxLimits, Sent, Wanted};
 
+use crate::held::{Held, Senders, unpin};
 use crate::hub::Hub;
 
 /// Bytes that one read from the log brings.
 const READ_BYTES: usize = 256 * 1024;
 /// Marks lock tokens of inputs; those of commands are the uplink's and never have it.
 const INPUT_LOCK: u128 = 1 << 127;
-/// Senders whose names are kept ready; with more, all are made anew.
-const SENDERS_MAX: usize = 4_096;
+/// A read that failed is tried again after this time.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// All receivers of one lane.
 pub(crate) struct Inputs {
@@ -53,33 +54,15 @@ struct Receiver {
 struct Line {
     queue: QueueKey,
     input: Arc<str>,
+    /// What the batch that is being looked at holds for this queue.
+    fresh: Vec<Entry<Item>>,
 }
 
 /// What is kept of a message until it is settled.
 #[derive(Debug, Clone)]
 struct Item {
     source: ClientId,
-    properties: Bytes,
-    body: Bytes,
-}
-
-/// Names of senders, parsed once.
-#[derive(Default)]
-struct Senders(BTreeMap<Arc<str>, ClientId>);
-
-impl Senders {
-    fn get(&mut self, name: &str) -> Option<(Arc<str>, ClientId)> {
-        if let Some((name, client)) = self.0.get_key_value(name) {
-            return Some((name.clone(), client.clone()));
-        }
-        let client = ClientId::parse(name).ok()?;
-        if self.0.len() >= SENDERS_MAX {
-            self.0.clear();
-        }
-        let name: Arc<str> = Arc::from(name);
-        self.0.insert(name.clone(), client.clone());
-        Some((name, client))
-    }
+    held: Held,
 }
 
 impl Inputs {
@@ -95,8 +78,14 @@ impl Inputs {
         }
     }
 
-    /// A session begins to listen: it gets what waits in all queues of its module, oldest first within a priority.
+    /// A session begins to listen: it gets what waits in all queues of its module, oldest first within a priority. One that listens
+    /// already goes on as it was.
     pub(crate) fn add(&mut self, hub: &Hub, key: SessionKey, module: &ModuleId, window: usize, over: Arc<AtomicBool>) {
+        if self.receivers.contains_key(&key) {
+            return;
+        }
+        // An older session of the module whose connection is not gone yet must not be taken for the one that receives.
+        self.receivers.retain(|_, older| older.module != *module);
         let limits = OutboxLimits { window_messages: window, ..OutboxLimits::default() };
         let outbox = Outbox::new(limits, Vec::new());
         let mut receiver = Receiver { module: module.clone(), over, outbox, lines: Vec::new() };
@@ -210,22 +199,22 @@ impl Inputs {
     }
 
     fn offer_fresh(&mut self, batch: &Batch) {
-        let mut fresh: BTreeMap<(SessionKey, usize), Vec<Entry<Item>>> = BTreeMap::new();
         for message in messages(batch) {
             for destination in message.destinations() {
-                let queue = destination.queue.0 as usize;
-                if let Some(Some(receiver)) = self.index.get(queue)
-                    && let Some(entry) = entry(&mut self.senders, &message, batch, destination.expires)
+                let place = self.index.get(destination.queue.0 as usize).copied().flatten();
+                if let Some((key, line)) = place
+                    && let Some(line) = self.receivers.get_mut(&key).and_then(|receiver| receiver.lines.get_mut(line))
                 {
-                    fresh.entry(*receiver).or_default().push(entry);
+                    line.fresh.extend(entry(&mut self.senders, &message, batch, destination.expires));
                 }
             }
         }
-        for (key, receiver) in &mut self.receivers {
-            for line in 0..receiver.lines.len() {
+        for receiver in self.receivers.values_mut() {
+            for (at, line) in receiver.lines.iter_mut().enumerate() {
                 // Also without entries: the queue is then known to be read that far.
-                let entries = fresh.remove(&(*key, line)).unwrap_or_default();
-                receiver.outbox.offer_fresh(line, batch.next(), entries);
+                let mut entries = std::mem::take(&mut line.fresh);
+                unpin(batch.memory_bytes(), &mut entries, |entry| &mut entry.item.held);
+                receiver.outbox.offer_fresh(at, batch.next(), entries);
             }
         }
     }
@@ -273,14 +262,14 @@ impl Receiver {
             }
             if let Some(checkpoint) = hub.queues.checkpoint(status.queue) {
                 self.outbox.add(status.priority, checkpoint);
-                self.lines.push(Line { queue: status.queue, input: Arc::from(input) });
+                self.lines.push(Line { queue: status.queue, input: Arc::from(input), fresh: Vec::new() });
             }
         }
     }
 
     fn delivery(&self, sent: Sent<Item>) -> Delivery {
         let input = self.lines.get(sent.line).map_or_else(|| Arc::from(""), |line| line.input.clone());
-        let Item { source, properties, body } = sent.entry.item;
+        let Item { source, held: Held { properties, body } } = sent.entry.item;
         let lock = LockToken(INPUT_LOCK | (sent.line as u128) << 64 | u128::from(sent.entry.position));
         let message = InputMessage { input, source, properties, body, redelivered: sent.redelivered };
         Delivery::Input { lock, message }
@@ -288,8 +277,13 @@ impl Receiver {
 
     fn write(&self, hub: &Hub, line: usize, settlement: skerry_model::Settlement) {
         let Some(line) = self.lines.get(line) else { return };
-        if let Err(refusal) = hub.queues.settle(line.queue, settlement) {
-            tracing::warn!(module = %self.module, %refusal, "what was settled cannot be written; it is sent again after a restart");
+        match hub.queues.settle(line.queue, settlement) {
+            Ok(_) => {}
+            // The queue was dropped with all it held: nothing of it is sent again.
+            Err(Refusal::Message { error, .. }) if error.code == ErrorCode::NotFound => {}
+            Err(refusal) => {
+                tracing::warn!(module = %self.module, %refusal, "what was settled cannot be written; it is sent again after a restart");
+            }
         }
     }
 }
@@ -309,7 +303,13 @@ fn entry(
     let (sender, source) = senders.get(message.source())?;
     let (properties, body) = message.share(batch);
     let bytes = u32::try_from(message.bytes()).unwrap_or(u32::MAX);
-    Some(Entry { position: message.position(), sender, bytes, expires, item: Item { source, properties, body } })
+    Some(Entry {
+        position: message.position(),
+        sender,
+        bytes,
+        expires,
+        item: Item { source, held: Held { properties, body } },
+    })
 }
 
 /// Reads on a thread that may wait for the disk; the lane is woken when it is done.
@@ -323,11 +323,16 @@ fn read(
 ) {
     let Some(queue) = queue else { return };
     let (queues, done, wake) = (hub.queues.clone(), done.clone(), wake.clone());
-    hub.runtime.spawn_blocking(move || {
-        let read = match &wanted.sender {
-            None => queues.read(queue, wanted.from, READ_BYTES),
-            Some(sender) => queues.read_sender(queue, sender, wanted.from, READ_BYTES),
-        };
+    hub.runtime.spawn(async move {
+        let asked = wanted.clone();
+        let reading = tokio::task::spawn_blocking(move || match &asked.sender {
+            None => queues.read(queue, asked.from, READ_BYTES),
+            Some(sender) => queues.read_sender(queue, sender, asked.from, READ_BYTES),
+        });
+        let read = reading.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        if read.is_err() {
+            tokio::time::sleep(READ_AGAIN_AFTER).await;
+        }
         done.lock().unwrap_or_else(PoisonError::into_inner).push(Done { key, wanted, read });
         wake.wake();
     });
@@ -341,18 +346,5 @@ mod tests {
     fn a_lock_token_tells_its_place() {
         let lock = LockToken(INPUT_LOCK | 7 << 64 | u128::from(u64::MAX - 1));
         assert_eq!(place(lock), (7, u64::MAX - 1));
-    }
-
-    #[test]
-    fn senders_are_parsed_once_and_bounded() {
-        let mut senders = Senders::default();
-        let (first, client) = senders.get("edge/m").unwrap();
-        assert!(Arc::ptr_eq(&first, &senders.get("edge/m").unwrap().0));
-        assert_eq!(client.to_string(), "edge/m");
-        assert!(senders.get("not an id").is_none());
-        for n in 0..=SENDERS_MAX {
-            senders.get(&format!("d{n}")).unwrap();
-        }
-        assert!(senders.0.len() <= SENDERS_MAX);
     }
 }

@@ -111,6 +111,7 @@ impl Lane for EdgeLane {
         };
         if let Some(older) = hub.sessions.take_over(&subject, live) {
             hub.calls.abandon(&subject, older);
+            hub.left(&subject);
         }
         hub.reach_up(&subject);
         let (hub, inner) = (hub.clone(), self.inner.clone());
@@ -245,7 +246,7 @@ impl EdgeLane {
                 }
             }
             (Channel::Inputs, _) => {}
-            (Channel::Commands | Channel::Methods | Channel::Desired, _) => self.hub.listen_above(client, channel, on),
+            (Channel::Commands | Channel::Methods | Channel::Desired, _) => self.hub.upstream.listening_changed(client),
         }
         Ok(Reply::Done)
     }

@@ -8,6 +8,7 @@
 mod authenticate;
 mod config;
 mod forward;
+mod held;
 mod http;
 mod hub;
 mod identities;

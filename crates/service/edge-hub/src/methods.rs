@@ -3,10 +3,17 @@
 use std::sync::Arc;
 
 use skerry_gateway::{MethodResult, UnderWay, check_invocation};
-use skerry_model::{Channel, ClientId, Delivery, ErrorCode, MethodCall, MethodCallId, MethodInvocation, RequestError};
+use skerry_model::{
+    Channel, ClientId, Delivery, ErrorCode, Json, MethodCall, MethodCallId, MethodInvocation, RequestError, json,
+};
 use tokio::time::Instant;
 
 use crate::hub::Hub;
+
+/// Identities that one call can have refreshed.
+const REFRESHED_IDS_MAX: usize = 100;
+/// How deep a payload may nest.
+const PAYLOAD_DEPTH_MAX: usize = 16;
 
 impl Hub {
     /// A module of this device calls a module or leaf device that is connected here; nobody else is reached.
@@ -72,20 +79,60 @@ impl Hub {
     }
 
     /// Methods of `$edgeHub` itself.
-    pub(crate) async fn own_method(
-        self: &Arc<Self>,
-        name: &str,
-        _payload: &[u8],
-    ) -> Result<MethodResult, RequestError> {
+    pub(crate) async fn own_method(self: &Arc<Self>, name: &str, payload: &[u8]) -> Result<MethodResult, RequestError> {
         if name != "RefreshDeviceScopeIdentityCache" {
             return Ok(MethodResult { status: 404, payload: b"null".as_slice().into() });
         }
-        match self.refresh_scope().await {
+        let failed = |status, reason: String| {
+            Ok(MethodResult { status, payload: serde_json::json!({ "message": reason }).to_string().into() })
+        };
+        let devices = match devices_to_refresh(payload) {
+            Ok(devices) => devices,
+            Err(reason) => return failed(400, reason),
+        };
+        let refreshed = match devices {
+            None => self.refresh_scope().await,
+            Some(devices) => self.refresh_identities(&devices).await,
+        };
+        match refreshed {
             Ok(()) => Ok(MethodResult { status: 200, payload: b"null".as_slice().into() }),
-            Err(error) => {
-                let body = serde_json::json!({ "message": error.to_string() }).to_string();
-                Ok(MethodResult { status: 500, payload: body.into() })
-            }
+            Err(error) => failed(500, error.to_string()),
+        }
+    }
+}
+
+/// Reads `{"deviceIds":["d", "d/m", …]}`; `None` when no ids are named, which means everybody.
+fn devices_to_refresh(payload: &[u8]) -> Result<Option<Vec<ClientId>>, String> {
+    let Json::Object(body) = json::parse(payload, PAYLOAD_DEPTH_MAX)
+        .or_else(|error| if payload.is_empty() { Ok(Json::Null) } else { Err(error.to_string()) })?
+    else {
+        return Ok(None);
+    };
+    match body.get("deviceIds") {
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::Array(ids)) if ids.len() <= REFRESHED_IDS_MAX => {
+            let read = |id: &Json| id.as_str().and_then(|id| ClientId::parse(id).ok());
+            ids.iter().map(read).collect::<Option<_>>().map(Some).ok_or_else(|| "an id is malformed".to_owned())
+        }
+        Some(Json::Array(_)) => Err(format!("at most {REFRESHED_IDS_MAX} ids can be refreshed at once")),
+        Some(_) => Err("`deviceIds` is not an array".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_to_be_refreshed_is_read_from_the_payload() {
+        let read = |payload: &str| devices_to_refresh(payload.as_bytes());
+        for everybody in ["", "null", "{}", "{\"deviceIds\":null}"] {
+            assert_eq!(read(everybody), Ok(None), "{everybody}");
+        }
+        let two = ["leaf", "edge/m"].map(|id| ClientId::parse(id).unwrap());
+        assert_eq!(read("{\"deviceIds\":[\"leaf\",\"edge/m\"]}"), Ok(Some(two.to_vec())));
+        for wrong in ["{", "{\"deviceIds\":\"leaf\"}", "{\"deviceIds\":[\"a b\"]}", "{\"deviceIds\":[1]}"] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -117,6 +117,17 @@ impl Sessions {
         self.with(client, |live| live.lane.close(live.key, why));
     }
 
+    /// Ends the sessions of `client` and, when it is a device, of its modules.
+    pub(crate) fn close_all_of(&self, client: &ClientId, why: Closed) {
+        let of_client = |known: &ClientId| match client {
+            ClientId::Device(device) => known.device() == device,
+            ClientId::Module(_) => known == client,
+        };
+        for (_, live) in self.lock().iter().filter(|(known, _)| of_client(known)) {
+            live.lane.close(live.key, why);
+        }
+    }
+
     /// Ends all sessions.
     pub(crate) fn close_all(&self, why: Closed) {
         for live in self.lock().values() {

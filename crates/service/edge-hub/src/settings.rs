@@ -1,17 +1,17 @@
 //! What the operator wants of this hub: routes and times to live from the desired properties of `$edgeHub`, and the report on them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::json;
 use skerry_dialect::manifest;
-use skerry_log::QueueKey;
+use skerry_log::{QueueKey, QueueStatus};
 use skerry_model::json::JsonObject;
 use skerry_model::manifest::{Route, RoutePriority, StoreAndForward};
-use skerry_model::{ClientId, Json};
+use skerry_model::{ClientId, Json, Refusal};
 use skerry_router::{Endpoint, Router};
+use skerry_state::{Change, Expect, Key, Kind};
 use tokio::sync::watch;
 
 use crate::hub::Hub;
@@ -19,6 +19,9 @@ use crate::sessions::Presence;
 
 /// What cannot stand in a key of the clients' report (`edge-twin-keys`).
 const CLIENT_KEY: &AsciiSet = &CONTROLS.add(b'.').add(b'$').add(b' ');
+
+/// Clients in the report at most: a twin has room for about twice as many.
+const CLIENTS_REPORTED_MAX: usize = 150;
 
 /// The routes in force, with the queues they lead to.
 pub(crate) struct Routes {
@@ -28,18 +31,25 @@ pub(crate) struct Routes {
     pub(crate) queues: Vec<BTreeMap<RoutePriority, QueueKey>>,
 }
 
+const SETTINGS: Kind = Kind::new("edge-settings");
+
+/// Where the last document without a fault is kept.
+fn last_good() -> Key {
+    Key::new(SETTINGS, "last-good")
+}
+
 /// Holds the routes in force; `None` until there is a configuration.
 pub(crate) struct Settings {
     routes: RwLock<Option<Arc<Routes>>>,
     /// Raised with every change; lanes compare it before each batch.
     pub(crate) version: watch::Sender<u64>,
-    /// Version of the desired properties that were last looked at.
-    seen: AtomicU64,
+    /// Version of the desired properties that were last reported on, and the report.
+    reported: Mutex<Option<(u64, Applied)>>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { routes: RwLock::new(None), version: watch::Sender::new(0), seen: AtomicU64::new(0) }
+        Self { routes: RwLock::new(None), version: watch::Sender::new(0), reported: Mutex::default() }
     }
 }
 
@@ -49,9 +59,11 @@ impl Settings {
         self.routes.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether desired properties of this version were not looked at yet since the start; counts them as looked at.
-    pub(crate) fn is_new(&self, version: u64) -> bool {
-        self.seen.swap(version, Ordering::Relaxed) != version
+    /// Whether this was not said yet since the start; counts as said then.
+    pub(crate) fn is_news(&self, version: u64, applied: &Applied) -> bool {
+        let said = Some((version, applied.clone()));
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *reported, said.clone()) != said
     }
 
     /// Waits until there are any.
@@ -70,6 +82,34 @@ pub(crate) struct Applied {
 }
 
 impl Hub {
+    /// Applies what was known before the restart; where that has a fault, the last document that had none.
+    pub(crate) async fn apply_stored_settings(&self) {
+        let own = ClientId::Module(self.config.own_module());
+        if let Some((desired, version)) = self.known_desired(&own).await {
+            let applied = self.apply_settings(&desired);
+            tracing::info!(version, ?applied, "the stored configuration is applied");
+        }
+        if self.settings.routes().is_some() {
+            return;
+        }
+        match self.state.get(&last_good()).await {
+            Ok(Some(record)) => {
+                let applied = record.value.as_object().map(|desired| self.apply_settings(desired));
+                tracing::info!(?applied, "the last configuration without a fault is applied");
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the last configuration without a fault cannot be read"),
+        }
+    }
+
+    /// Keeps a document without a fault, for a restart while a later one has some.
+    pub(crate) async fn keep_settings(&self, desired: &JsonObject) {
+        let change = Change::put(last_good(), Expect::Any, Json::Object(desired.clone()));
+        if let Err(error) = self.state.commit(vec![change]).await {
+            tracing::error!(%error, "the configuration cannot be kept for a restart");
+        }
+    }
+
     /// Applies the desired properties of `$edgeHub`. A document with a fault changes nothing; the routes before stay in force.
     pub(crate) fn apply_settings(&self, desired: &JsonObject) -> Applied {
         let check = |text: &str| {
@@ -112,18 +152,22 @@ impl Hub {
                 tracing::info!(routes = count, "routes are in force");
                 Applied::good()
             }
-            Err(error) => Applied { code: 500, description: error.to_string() },
+            Err(error) => {
+                // Some queues may have been taken back into use for nothing.
+                self.retire_queues();
+                Applied { code: 500, description: error.to_string() }
+            }
         }
     }
 
     /// The queue of each endpoint and priority; made when it is new.
-    fn queues_for(&self, router: &Router) -> Result<Vec<BTreeMap<RoutePriority, QueueKey>>, skerry_model::Refusal> {
+    fn queues_for(&self, router: &Router) -> Result<Vec<BTreeMap<RoutePriority, QueueKey>>, Refusal> {
         let mut queues = Vec::with_capacity(router.endpoints().len());
         for endpoint in router.endpoints() {
             let index = router.index_of(endpoint);
             let mut of_endpoint = BTreeMap::new();
             for priority in index.map(|index| router.priorities(index)).unwrap_or_default() {
-                let key = self.queues.queue(&self.endpoint_name(endpoint), priority.number())?;
+                let key = self.queue_in_use(&self.endpoint_name(endpoint), priority.number())?;
                 of_endpoint.insert(priority, key);
             }
             queues.push(of_endpoint);
@@ -131,19 +175,25 @@ impl Hub {
         Ok(queues)
     }
 
-    /// Queues that no route leads to any more live on for their messages' sake, at most for the time to live; those that are in
-    /// use again stay.
+    /// A queue that is not about to be dropped: messages are going to be put into it.
+    fn queue_in_use(&self, endpoint: &str, priority: u32) -> Result<QueueKey, Refusal> {
+        let key = self.queues.queue(endpoint, priority)?;
+        match self.queues.retire(key, None) {
+            Ok(_) => Ok(key),
+            // Its time was over just now; this makes a new one.
+            Err(Refusal::Message { .. }) => self.queues.queue(endpoint, priority),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// Queues that no route leads to any more live on for their messages' sake, at most for the time to live.
     fn retire_queues(&self) {
         let Some(routes) = self.settings.routes() else { return };
         let used: Vec<QueueKey> = routes.queues.iter().flat_map(|queues| queues.values().copied()).collect();
         let drop_at = routes.store.time_to_live.map(|time| self.clock.now().wall.plus(time));
-        for status in self.queues.queues() {
-            let wanted = match (used.contains(&status.queue), status.drop_at) {
-                (true, Some(_)) => None,
-                (false, None) if drop_at.is_some() => drop_at,
-                _ => continue,
-            };
-            if let Err(refusal) = self.queues.retire(status.queue, wanted) {
+        let unused = |queue: &QueueStatus| !used.contains(&queue.queue) && queue.drop_at.is_none();
+        for status in self.queues.queues().into_iter().filter(unused) {
+            if let Err(refusal) = self.queues.retire(status.queue, drop_at) {
                 tracing::warn!(%refusal, endpoint = %status.endpoint, "a queue without routes cannot be retired");
             }
         }
@@ -173,9 +223,16 @@ impl Hub {
         self.report_own(report).await;
     }
 
+    /// Takes back what was said of clients before the start: they have to come again.
+    pub(crate) async fn forget_reported_presence(self: &Arc<Self>) {
+        self.report_own(json!({ "clients": null })).await;
+    }
+
     /// Says upstream who came and went, whenever somebody did.
     pub(crate) async fn report_presence(self: &Arc<Self>) {
         let noted = self.sessions.take_presence();
+        let own = ClientId::Module(self.config.own_module());
+        let mut reported = self.reported_clients(&own).await;
         let mut clients = JsonObject::new();
         for (client, presence) in noted {
             let leaf = client.device() != &self.config.device;
@@ -187,7 +244,16 @@ impl Hub {
                     json!({ "status": "Disconnected", "lastDisconnectedTimeUtc": at.to_string() })
                 }
             };
-            clients.insert(client_key(&client), entry);
+            let key = client_key(&client);
+            if entry.is_null() {
+                reported.remove(&key);
+            } else if reported.len() < CLIENTS_REPORTED_MAX || reported.contains(&key) {
+                reported.insert(key.clone());
+            } else {
+                tracing::debug!(%client, clients_reported_max = CLIENTS_REPORTED_MAX, "is left out of the report");
+                continue;
+            }
+            clients.insert(key, entry);
         }
         if !clients.is_empty() {
             self.report_own(json!({ "clients": clients })).await;
@@ -204,6 +270,10 @@ impl Hub {
 }
 
 impl Applied {
+    pub(crate) fn is_good(&self) -> bool {
+        self.code == 200
+    }
+
     fn good() -> Self {
         Self { code: 200, description: String::new() }
     }

@@ -1,6 +1,6 @@
 //! Twins of local clients: a durable copy that serves them while the hub above is away, and reported patches that wait for it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -9,14 +9,20 @@ use skerry_model::{
     Channel, ClientId, Delivery, ErrorCode, Json, Limits, Reply, Request, RequestError, Timestamp, Twin, difference,
     merge,
 };
-use skerry_state::{Change, Expect, Key, Kind, StateError, StateStore};
+use skerry_state::{Change, Expect, Filter, Key, Kind, Page, StateError, StateStore};
+use skerry_uplink::State;
 use tokio::sync::Mutex;
 
 use crate::hub::Hub;
+use crate::upstream::One;
 
 const TWIN: Kind = Kind::new("edge-twin");
 /// Twins kept in memory; the others are read from the store when they are asked for.
 const CACHED_MAX: usize = 1_000;
+/// Bytes that one client may have reported without the hub above having taken them, as JSON text.
+const PENDING_BYTES_MAX: usize = 256 * 1024;
+/// Records read at once.
+const PAGE: u32 = 200;
 
 /// The copies of twins.
 pub(crate) struct Twins {
@@ -33,8 +39,10 @@ pub(crate) struct Copy {
     reported_version: u64,
     /// What the client reported and the hub above has not taken yet, `null`s kept.
     pending: Option<JsonObject>,
-    /// Desired properties have been followed without a gap on the connection of this number.
-    followed_on: Option<u64>,
+    /// What was sent of it; the hub above may have taken it without our knowing.
+    perhaps_sent: JsonObject,
+    /// The client was served a twin although nothing was heard of it.
+    served_empty: bool,
 }
 
 impl Copy {
@@ -50,20 +58,22 @@ impl Copy {
         json!({ "desired": desired, "reported": reported })
     }
 
-    /// Takes over what the hub above says. Answers how the desired properties changed, when they did.
-    fn take(&mut self, twin: &Json) -> Option<(JsonObject, u64)> {
+    /// Takes over what the hub above says. Answers how the desired properties changed, when they did and somebody may care. A change
+    /// that overtook the answer (`known` was the version when it was asked for) is not undone by it.
+    fn take(&mut self, twin: &Json, known: u64) -> Option<(JsonObject, u64)> {
         let (desired, desired_version) = section(&twin["desired"])?;
         let (reported, reported_version) = section(&twin["reported"])?;
         self.reported = reported;
         self.reported_version = reported_version;
-        if desired_version == self.desired_version {
+        if self.desired_version != known && desired_version < self.desired_version {
             return None;
         }
+        let first = self.desired_version == 0 && !self.served_empty;
         let patch = difference(&self.desired, &desired);
         self.desired = desired;
         self.desired_version = desired_version;
-        // Versions that changed nothing need not be told.
-        (!patch.is_empty()).then_some((patch, desired_version))
+        // Versions that changed nothing need not be told; nor what the client is about to read itself.
+        (!patch.is_empty() && !first).then_some((patch, desired_version))
     }
 
     /// Checks and keeps what the client reports.
@@ -76,10 +86,13 @@ impl Copy {
         twin.reported.properties = reported;
         twin.patch_reported(patch, None, at, limits)
             .map_err(|error| RequestError::new(error.code(), error.to_string()))?;
-        match &mut self.pending {
-            Some(pending) => merge_keeping_nulls(pending, patch),
-            none => *none = Some(patch.clone()),
+        let mut pending = self.pending.clone().unwrap_or_default();
+        append(&mut pending, patch, &[&self.reported, &self.perhaps_sent]);
+        if Json::Object(pending.clone()).to_string().len() > PENDING_BYTES_MAX {
+            let text = "too much was reported that the hub has not taken yet";
+            return Err(RequestError::new(ErrorCode::Throttled, text));
         }
+        self.pending = Some(pending);
         Ok(())
     }
 
@@ -99,7 +112,7 @@ impl Copy {
             reported: object("reported").unwrap_or_default(),
             reported_version: record["reportedVersion"].as_u64().unwrap_or(0),
             pending: object("pending"),
-            followed_on: None,
+            ..Self::default()
         }
     }
 }
@@ -111,11 +124,47 @@ fn section(value: &Json) -> Option<(JsonObject, u64)> {
     Some((properties, version))
 }
 
-/// Merges `patch` into an earlier patch: a `null` still has to delete upstream, so it stays.
-fn merge_keeping_nulls(into: &mut JsonObject, patch: &JsonObject) {
+/// Adds `patch` to patches that wait, so that they do at once what they would do one after the other to each of `bases`, what the hub
+/// above may have: a `null` still has to delete there, so it stays, and what takes the place of something deleted or replaced must
+/// not be merged with it.
+fn append(pending: &mut JsonObject, patch: &JsonObject, bases: &[&JsonObject]) {
     for (key, value) in patch {
+        let below: Vec<&JsonObject> = bases.iter().filter_map(|base| base.get(key)?.as_object()).collect();
+        match (pending.get_mut(key), value) {
+            (Some(Json::Object(waiting)), Json::Object(patch)) => append(waiting, patch, &below),
+            (Some(_), Json::Object(patch)) => {
+                pending.insert(key.clone(), Json::Object(replacing(patch, &below)));
+            }
+            _ => {
+                pending.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// The patch that leaves `members` and nothing else of any of `bases`.
+fn replacing(members: &JsonObject, bases: &[&JsonObject]) -> JsonObject {
+    let mut patch = JsonObject::new();
+    for key in bases.iter().flat_map(|base| base.keys()).filter(|key| !members.contains_key(*key)) {
+        patch.insert(key.clone(), Json::Null);
+    }
+    for (key, value) in members {
+        let below: Vec<&JsonObject> = bases.iter().filter_map(|base| base.get(key)?.as_object()).collect();
+        let value = match value {
+            Json::Object(members) => Json::Object(replacing(members, &below)),
+            other => other.clone(),
+        };
+        patch.insert(key.clone(), value);
+    }
+    patch
+}
+
+/// All members of both, so that none is missing that either has.
+fn unite(into: &mut JsonObject, with: &JsonObject) {
+    for (key, value) in with {
         match (into.get_mut(key), value) {
-            (Some(Json::Object(known)), Json::Object(new)) => merge_keeping_nulls(known, new),
+            (Some(Json::Object(known)), Json::Object(more)) => unite(known, more),
+            (Some(Json::Object(_)), _) => {}
             _ => {
                 into.insert(key.clone(), value.clone());
             }
@@ -149,6 +198,22 @@ impl Twins {
         self.state.commit(vec![Change::put(key, Expect::Any, copy.to_record())]).await.map(|_| ())
     }
 
+    /// Clients that reported something before the last restart that the hub above has not taken yet.
+    pub(crate) async fn unsent(&self) -> Result<Vec<ClientId>, StateError> {
+        let mut clients = Vec::new();
+        let mut page = Page::first(PAGE);
+        loop {
+            let found = self.state.find(&TWIN, &Filter::all(), page).await?;
+            let waits = |record: &&skerry_state::Record| !record.value["pending"].is_null();
+            clients
+                .extend(found.records.iter().filter(waits).filter_map(|record| ClientId::parse(&record.key.id).ok()));
+            match found.next {
+                Some(after) => page = Page { after: Some(after), records_max: PAGE },
+                None => return Ok(clients),
+            }
+        }
+    }
+
     /// Forgets the copy of a client that is gone for good.
     pub(crate) async fn forget(&self, client: &ClientId) -> Result<(), StateError> {
         self.cached.lock().await.remove(client);
@@ -167,25 +232,31 @@ impl Hub {
     /// The twin as its client sees it: from above when that is possible in time, else the copy.
     pub(crate) async fn get_twin(self: &Arc<Self>, client: &ClientId) -> Result<Reply, RequestError> {
         let copy = self.twins.copy(client).await.map_err(unavailable)?;
-        let connection = self.upstream.connection(client);
-        {
-            let copy = copy.lock().await;
-            if connection.is_some() && copy.followed_on == connection && self.follows_desired(client) {
-                return Ok(Reply::Twin(copy.view()));
-            }
+        if let Some(one) = self.upstream.session(client) {
+            let in_time = async {
+                if self.upstream.is_reachable() {
+                    // A client that has just come is about to be connected above.
+                    let connecting = |state: &State| matches!(state, State::Connecting);
+                    let _ = one.state().wait_for(|state| !connecting(state)).await;
+                }
+                if one.connection().is_some() && !one.follows_twin() {
+                    self.read_twin(&one, client, &copy).await;
+                }
+            };
+            // Late is as good as never: then the copy is served.
+            let _ = tokio::time::timeout(self.config.twin_wait, in_time).await;
         }
-        if connection.is_some() {
-            self.read_twin(client, &copy).await;
-        }
-        let copy = copy.lock().await;
+        let mut copy = copy.lock().await;
+        copy.served_empty |= copy.desired_version == 0;
         Ok(Reply::Twin(copy.view()))
     }
 
     /// Reads the twin from above into the copy, and tells the client how its desired properties changed when it listens.
-    async fn read_twin(self: &Arc<Self>, client: &ClientId, copy: &Mutex<Copy>) {
-        let Some(session) = self.upstream.session(client) else { return };
-        let connection = self.upstream.connection(client);
-        let asked = tokio::time::timeout(self.config.twin_wait, session.submit(Request::GetTwin)).await;
+    async fn read_twin(self: &Arc<Self>, one: &One, client: &ClientId, copy: &Mutex<Copy>) {
+        let Some(connection) = one.connection() else { return };
+        let hears = one.hears_on() == connection;
+        let known = copy.lock().await.desired_version;
+        let asked = tokio::time::timeout(self.config.twin_wait, one.submit(Request::GetTwin)).await;
         let twin = match asked {
             Ok(Reply::Twin(twin)) => twin,
             Ok(other) => {
@@ -195,14 +266,24 @@ impl Hub {
             Err(_) => return,
         };
         let mut copy = copy.lock().await;
-        let change = copy.take(&twin);
-        copy.followed_on = connection;
+        let change = copy.take(&twin, known);
+        if hears {
+            one.twin_is_current_on(connection);
+        }
         if let Err(error) = self.twins.store(client, &copy).await {
             tracing::error!(%client, %error, "a twin cannot be stored");
         }
         if let Some((patch, version)) = change {
             self.sessions.deliver(client, Channel::Desired, Delivery::Desired { patch: patch.into(), version });
         }
+    }
+
+    /// Reads the twin because something may have been missed.
+    pub(crate) async fn refresh_twin(self: &Arc<Self>, client: &ClientId) {
+        let Ok(copy) = self.twins.copy(client).await.map_err(unavailable) else { return };
+        let Some(one) = self.upstream.session(client) else { return };
+        self.read_twin(&one, client, &copy).await;
+        self.own_desired_changed(client).await;
     }
 
     /// Desired properties changed above.
@@ -225,7 +306,16 @@ impl Hub {
             }
         }
         // Something was missed in between.
-        self.read_twin(client, &copy).await;
+        if let Some(one) = self.upstream.session(client) {
+            self.read_twin(&one, client, &copy).await;
+        }
+    }
+
+    /// Keys of the clients that the report of this hub names at the moment.
+    pub(crate) async fn reported_clients(&self, own: &ClientId) -> BTreeSet<String> {
+        let Ok(copy) = self.twins.copy(own).await.map_err(unavailable) else { return BTreeSet::new() };
+        let view = copy.lock().await.view();
+        view["reported"]["clients"].as_object().map(|clients| clients.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// Whether somebody here wants to know of changes: the client itself, or this hub when it is its own twin.
@@ -240,13 +330,11 @@ impl Hub {
         (copy.desired_version > 0).then(|| (copy.desired.clone(), copy.desired_version))
     }
 
-    /// The client's connection above is new: what was missed is read, what waits is sent.
+    /// The client's connection above is new: what was missed is read.
     pub(crate) async fn twin_reconnected(self: &Arc<Self>, client: &ClientId) {
-        let Ok(copy) = self.twins.copy(client).await.map_err(unavailable) else { return };
         if self.follows_desired(client) {
-            self.read_twin(client, &copy).await;
+            self.refresh_twin(client).await;
         }
-        self.send_reported(client).await;
     }
 
     /// Keeps what the client reports, answers at once, and sends it on when the hub above is there.
@@ -266,16 +354,22 @@ impl Hub {
             }
         }
         self.notify_twin_change(client, &patch);
-        self.upstream.reported_waits(client);
+        self.reach_up(client).reported_waits();
         Ok(Reply::Reported { version: None })
     }
 
-    /// Sends what waits to the hub above; what is reported meanwhile waits for the next turn.
-    pub(crate) async fn send_reported(self: &Arc<Self>, client: &ClientId) {
-        let Ok(copy) = self.twins.copy(client).await.map_err(unavailable) else { return };
-        let Some(session) = self.upstream.session(client) else { return };
-        let Some(patch) = copy.lock().await.pending.clone() else { return };
-        let reply = session.submit(Request::PatchReported { patch: patch.clone(), if_version: None }).await;
+    /// Sends what waits to the hub above; what is reported meanwhile waits for the next turn. Answers whether something is left.
+    pub(crate) async fn send_reported(self: &Arc<Self>, client: &ClientId, one: &One) -> bool {
+        let Ok(copy) = self.twins.copy(client).await.map_err(unavailable) else { return true };
+        let patch = {
+            let mut copy = copy.lock().await;
+            let Some(patch) = copy.pending.clone() else { return false };
+            if one.connection().is_some() {
+                unite(&mut copy.perhaps_sent, &patch);
+            }
+            patch
+        };
+        let reply = one.submit(Request::PatchReported { patch: patch.clone(), if_version: None }).await;
         let mut copy = copy.lock().await;
         match reply {
             Reply::Reported { version } => {
@@ -285,12 +379,25 @@ impl Hub {
             Reply::Failed(error) if is_final(error.code) => {
                 tracing::warn!(%client, %error, "the hub does not take reported properties; they are dropped");
             }
-            // Tried again when the connection is back.
-            _ => return,
+            Reply::Failed(error) => {
+                tracing::debug!(%client, %error, "the hub does not take reported properties now");
+                return true;
+            }
+            Reply::Twin(_) | Reply::Done | Reply::MethodResult { .. } => return true,
         }
+        copy.perhaps_sent = JsonObject::new();
         copy.pending = copy.pending.take().and_then(|pending| without(pending, &patch));
         if let Err(error) = self.twins.store(client, &copy).await {
             tracing::error!(%client, %error, "a twin cannot be stored");
+        }
+        copy.pending.is_some()
+    }
+
+    /// Connects clients above whose reports have waited there since before the restart.
+    pub(crate) async fn send_what_was_reported(self: &Arc<Self>) {
+        match self.twins.unsent().await {
+            Ok(clients) => clients.iter().for_each(|client| self.reach_up(client).reported_waits()),
+            Err(error) => tracing::error!(%error, "reported properties that wait cannot be looked up"),
         }
     }
 }
@@ -324,6 +431,8 @@ fn without(mut pending: JsonObject, sent: &JsonObject) -> Option<JsonObject> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn object(value: Json) -> JsonObject {
@@ -333,7 +442,7 @@ mod tests {
     #[test]
     fn what_is_reported_offline_is_seen_at_once_and_kept_with_its_nulls() {
         let mut copy = Copy::default();
-        copy.take(&json!({"desired": {"$version": 4}, "reported": {"a": 1, "b": {"c": 2}, "$version": 7}}));
+        copy.take(&json!({"desired": {"$version": 4}, "reported": {"a": 1, "b": {"c": 2}, "$version": 7}}), 0);
         let at = Timestamp::default();
         copy.report(&object(json!({"a": null, "b": {"d": 3}})), at, &Limits::default()).unwrap();
         copy.report(&object(json!({"b": {"c": null}, "e": 5})), at, &Limits::default()).unwrap();
@@ -353,11 +462,64 @@ mod tests {
     #[test]
     fn a_newer_twin_gives_the_difference() {
         let mut copy = Copy::default();
-        copy.take(&json!({"desired": {"a": 1, "b": 2, "$version": 4}, "reported": {"$version": 1}}));
-        let change = copy.take(&json!({"desired": {"a": 1, "c": 3, "$version": 6}, "reported": {"$version": 1}}));
+        let none = copy.take(&json!({"desired": {"a": 1, "b": 2, "$version": 4}, "reported": {"$version": 1}}), 0);
+        assert_eq!(none, None, "the client reads the first one itself");
+        let change = copy.take(&json!({"desired": {"a": 1, "c": 3, "$version": 6}, "reported": {"$version": 1}}), 4);
         let (patch, version) = change.unwrap();
         assert_eq!((Json::Object(patch), version), (json!({"b": null, "c": 3}), 6));
-        assert_eq!(copy.take(&json!({"desired": {"$version": 6}, "reported": {"$version": 1}})), None);
+        let same = json!({"desired": {"a": 1, "c": 3, "$version": 6}, "reported": {"$version": 1}});
+        assert_eq!(copy.take(&same, 6), None);
+        // A device that was made anew begins at version 1 again.
+        let anew = json!({"desired": {"d": 4, "$version": 2}, "reported": {"$version": 1}});
+        assert_eq!(copy.take(&anew, 6).map(|change| change.1), Some(2));
+        // A change to version 7 came in while this was asked for.
+        copy.desired_version = 7;
+        assert_eq!((copy.take(&same, 2), copy.desired_version), (None, 7));
+    }
+
+    #[test]
+    fn a_client_that_was_served_nothing_is_told_everything_later() {
+        let mut copy = Copy { served_empty: true, ..Copy::default() };
+        let change = copy.take(&json!({"desired": {"a": 1, "$version": 4}, "reported": {"$version": 1}}), 0);
+        assert_eq!(change.map(|(patch, version)| (Json::Object(patch), version)), Some((json!({"a": 1}), 4)));
+    }
+
+    #[test]
+    fn what_waits_for_the_hub_is_bounded() {
+        let deleted = (0..600).map(|n| (format!("{n}{}", "k".repeat(450)), Json::Null)).collect();
+        let mut copy = Copy { pending: Some(deleted), ..Copy::default() };
+        let before = copy.clone();
+        let error = copy.report(&object(json!({"a": 1})), Timestamp::default(), &Limits::default()).unwrap_err();
+        assert_eq!((error.code, copy), (ErrorCode::Throttled, before));
+    }
+
+    fn documents() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![Just(Json::Null), (0..3_i64).prop_map(Json::from)];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            proptest::collection::vec(("[abc]", inner), 0..3)
+                .prop_map(|members| Json::Object(members.into_iter().collect()))
+        })
+    }
+
+    fn objects() -> impl Strategy<Value = JsonObject> {
+        proptest::collection::vec(("[abc]", documents()), 0..4).prop_map(|members| members.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn patches_that_wait_do_at_once_what_they_would_do_one_after_the_other(
+            first in objects(), patches in proptest::collection::vec(objects(), 1..5),
+        ) {
+            let mut base = JsonObject::new();
+            merge(&mut base, &first);
+            let (mut one_by_one, mut pending) = (base.clone(), JsonObject::new());
+            for patch in &patches {
+                merge(&mut one_by_one, patch);
+                append(&mut pending, patch, &[&base]);
+            }
+            merge(&mut base, &pending);
+            prop_assert_eq!(Json::Object(base), Json::Object(one_by_one));
+        }
     }
 
     #[test]
