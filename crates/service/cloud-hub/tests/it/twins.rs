@@ -72,7 +72,8 @@ async fn whoever_listens_hears_of_every_version_in_order() {
 
     let whole = TwinUpdate { tags: None, desired: Some(object(json!({"only": true}))) };
     world.hub.replace_twin(&id("d"), &whole, &Precondition::Absent).await.unwrap();
-    assert_eq!(client.delivery().await, desired(json!({"only": true}), 14));
+    let told = json!({"only": true, "before": null});
+    assert_eq!(client.delivery().await, desired(told, 14), "what is gone is named: clients merge what they are told");
     assert_eq!(client.submit(Request::Unlisten(Channel::Desired)).await, Reply::Done);
     want(&world, "d", json!({"x": 1})).await.unwrap();
     client.nothing_delivered().await;
