@@ -6,6 +6,7 @@ mod calls;
 mod cloud;
 mod routing;
 mod settings;
+mod storms;
 mod twins;
 mod upstream;
 mod world;

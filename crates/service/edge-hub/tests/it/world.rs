@@ -245,7 +245,7 @@ impl World {
 
     /// Lets time pass, and everything happen that happens meanwhile.
     pub(crate) async fn pass(&self, time: Duration) {
-        let step = (time / 200).clamp(Duration::from_millis(5), Duration::from_secs(1));
+        let step = (time / 50).clamp(Duration::from_millis(5), Duration::from_secs(1));
         let mut left = time;
         while !left.is_zero() {
             let next = step.min(left);
