@@ -471,7 +471,8 @@ mod tests {
         let check = |change: fn(&mut Config)| {
             let mut config = Config::default();
             config.upstream.trust = file.display().to_string();
-            config.provisioning.connection_string = "HostName=h;DeviceId=d;SharedAccessKey=AAAAAAAAAAAAAAAAAAAAAA==".to_owned();
+            config.provisioning.connection_string =
+                "HostName=h;DeviceId=d;SharedAccessKey=AAAAAAAAAAAAAAAAAAAAAA==".to_owned();
             change(&mut config);
             config.check().map(|settings| settings.hostname).map_err(|refused| refused.to_string())
         };
