@@ -95,9 +95,11 @@ impl Drop for Closing {
     }
 }
 
-/// The running log thread. Dropping it waits for its end, so drop or close the log's handles first.
-#[derive(Debug)]
-pub struct LogThread(Option<JoinHandle<()>>);
+/// The running log thread. Dropping it closes the log: what waits is written, and nothing is taken any more.
+pub struct LogThread {
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
 
 impl Worker {
     /// Runs the worker on a thread called `name`.
@@ -105,14 +107,16 @@ impl Worker {
     /// # Errors
     /// When the system gives no thread.
     pub fn spawn(self, name: &str) -> std::io::Result<LogThread> {
+        let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || self.run())?;
-        Ok(LogThread(Some(thread)))
+        Ok(LogThread { thread: Some(thread), shared })
     }
 }
 
 impl Drop for LogThread {
     fn drop(&mut self) {
-        if self.0.take().is_some_and(|thread| thread.join().is_err()) {
+        close(&self.shared);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the log thread panicked");
         }
     }

@@ -7,6 +7,9 @@
 
 mod buffer;
 mod compaction;
+#[cfg(feature = "conformance")]
+#[doc(hidden)]
+pub mod conformance;
 pub mod disk;
 mod files;
 mod format;

@@ -214,7 +214,7 @@ impl Partitions {
         status(&self.shared)
     }
 
-    /// Asks the log thread to write what waits and end. Appending afterwards is an error of the caller's.
+    /// Asks the log thread to write what waits and end; then everything is refused.
     pub fn close(&self) {
         crate::handle::close(&self.shared);
     }

@@ -117,6 +117,8 @@ impl Worker {
     fn sleep(&self, time: Duration) -> bool {
         let mut building = self.shared.building();
         if building.stopping && building.groups.is_empty() {
+            // Under the lock that producers take, so that none believes that its record will be written.
+            building.failed.get_or_insert_with(|| Arc::from("it is closed"));
             return false;
         }
         // With only lazy records waiting, the time given already ends when they are due.

@@ -4,3 +4,10 @@
 
 mod crash;
 mod store;
+
+mod disk {
+    use skerry_sim::Dice;
+    use skerry_sim::disk::{Honesty, SimDisk};
+
+    skerry_log::disk_suite!(|| ((), SimDisk::new(Dice::new(1), Honesty::Honest)));
+}
