@@ -142,7 +142,7 @@ impl Planner {
 
     /// What to do next.
     pub fn next(&self, situation: &Situation) -> DiskOp {
-        if let Some(fill) = self.fill().filter(|_| self.fill_owed > 0) {
+        if let Some(fill) = self.fill().filter(|_| FILL_BYTES <= self.fill_owed) {
             return fill;
         }
         if self.reclaim_owed && situation.reclaim && situation.pressed {

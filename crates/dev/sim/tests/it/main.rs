@@ -4,6 +4,7 @@
 
 mod crash;
 mod store;
+mod stream;
 
 mod disk {
     use skerry_sim::Dice;

@@ -60,7 +60,7 @@ impl SimClock {
         Now { monotonic: Monotonic::from_start(Duration::from_millis(millis)), wall: Timestamp::from_unix_millis(wall) }
     }
 
-    fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         let clock = self.clone();
         Arc::new(move || clock.now())
     }
