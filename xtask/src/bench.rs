@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,12 +11,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::background::{Background, load_average, median, processor_seconds, resident_bytes};
+use crate::dist::{MUSL, install_missing};
 use crate::run::{Outcome, Run};
 use crate::shipped;
 use crate::stage::{EDGE_PLAIN, EDGE_TLS, Stage, manifest};
 use crate::workspace::Workspace;
 
 const PAIRS_MAX: usize = 10;
+const MOSQUITTO_PROGRAM: &str = "/usr/sbin/mosquitto";
 const MOSQUITTO: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 41, 7, 3));
 const MOSQUITTO_PLAIN: SocketAddr = SocketAddr::new(MOSQUITTO, 1883);
 const MOSQUITTO_TLS: SocketAddr = SocketAddr::new(MOSQUITTO, 8883);
@@ -122,9 +124,7 @@ struct Contestant {
 
 pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Outcome {
     let Bench::Broker(options) = bench;
-    if !Path::new("/usr/sbin/mosquitto").exists() {
-        return Err("mosquitto is missing: `cargo xtask prepare` installs it".to_owned());
-    }
+    install_missing(workspace, &[MOSQUITTO_PROGRAM, MUSL])?;
     let programs = match &options.programs {
         Some(programs) => programs.clone(),
         None => shipped::build(workspace, &["skerry-hub", "skerry-edge", "skerry-bench-broker"])?,
@@ -198,7 +198,7 @@ fn start_mosquitto(stage: &Stage) -> Outcome<Background> {
     );
     let file = folder.join("mosquitto.conf");
     fs::write(&file, settings).map_err(|cause| format!("cannot write {}: {cause}", file.display()))?;
-    let mut command = Command::new("/usr/sbin/mosquitto");
+    let mut command = Command::new(MOSQUITTO_PROGRAM);
     command.arg("-c").arg(&file);
     let mut mosquitto = Background::start("mosquitto", command, &stage.folder)?;
     mosquitto.wait_for_listener(MOSQUITTO_TLS, Duration::from_secs(20))?;

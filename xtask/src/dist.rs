@@ -3,15 +3,20 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::machine;
 use crate::run::Outcome;
 use crate::shipped;
 use crate::workspace::Workspace;
+
+/// Compiles the C parts of a static build.
+pub(crate) const MUSL: &str = "/usr/bin/musl-gcc";
 
 /// The programs that make up a release.
 pub(crate) const PROGRAMS: [&str; 3] = ["skerry-edge", "skerry-hub", "skerry"];
 
 /// Builds and copies; prints where they are and how large.
 pub(crate) fn run(workspace: &Workspace) -> Outcome {
+    install_missing(workspace, &[MUSL])?;
     let built = shipped::build(workspace, &PROGRAMS)?;
     let folder = workspace.target.join("dist");
     fs::create_dir_all(&folder).map_err(|cause| format!("cannot create {}: {cause}", folder.display()))?;
@@ -20,6 +25,14 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
         println!("{:>6.2} MB  {}", size_bytes(&program)? as f64 / 1e6, program.display());
     }
     Ok(())
+}
+
+/// Installs what the tasks of this repository need when one of the programs named here is not there.
+pub(crate) fn install_missing(workspace: &Workspace, programs: &[&str]) -> Outcome {
+    if programs.iter().all(|program| Path::new(program).exists()) {
+        return Ok(());
+    }
+    machine::prepare(workspace).map(drop)
 }
 
 fn copy(from: &Path, to: &Path, name: &str) -> Outcome<PathBuf> {
