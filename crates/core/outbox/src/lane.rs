@@ -81,6 +81,11 @@ impl<T: Clone> Lane<T> {
         self.slots.push_back(Slot { entry, standing: Standing::Waiting, repeated });
     }
 
+    /// Nothing at or above this was read or settled, now or before this lane began.
+    pub(crate) fn reach(&self) -> u64 {
+        self.before.iter().map(|span| span.last + 1).fold(self.read_to, u64::max)
+    }
+
     /// Whether all that was read is settled, and nothing is known to be settled beyond.
     pub(crate) fn is_done(&self) -> bool {
         self.slots.is_empty() && self.before.iter().all(|span| span.last < self.read_to)

@@ -191,7 +191,7 @@ impl<T: Clone> Line<T> {
             self.reading = true;
             return Some(Wanted { line, sender: None, from: self.main.read_to() });
         }
-        let main = self.main.read_to();
+        let main = self.main.reach();
         for (sender, apart) in self.moving() {
             if let Apart::CatchingUp { lane, reading, at_end, .. } = apart {
                 let more = !*at_end || lane.read_to() < main;
@@ -340,7 +340,8 @@ impl<T: Clone> Line<T> {
         if self.moving == 0 {
             return;
         }
-        let (main, settled_to) = (self.main.read_to(), self.main.settled_to());
+        // What the others settled while the sender was apart says nothing about its messages, so it joins above all of that.
+        let (main, settled_to) = (self.main.reach(), self.main.settled_to());
         let before = self.apart.len();
         let mut changed = false;
         self.apart.retain(|_, apart| {

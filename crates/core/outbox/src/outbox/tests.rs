@@ -200,6 +200,20 @@ fn a_sender_joins_the_others_with_all_that_it_has_settled() {
 }
 
 #[test]
+fn a_sender_joins_above_all_that_the_others_settled_without_it() {
+    let behind = skerry_model::Behind { from: 30, settled: vec![], state: skerry_model::BehindState::CatchingUp };
+    let behind = [(Arc::from("late"), behind)].into_iter().collect();
+    let mut test = Situation::new(&[(0, "other"), (0, "other"), (0, "late"), (0, "other")]);
+    // The others' second and last message are settled, with the late sender's between them.
+    let settled = vec![skerry_model::Span { first: 20, last: 40 }];
+    let queues = vec![(5, Checkpoint { settled_to: 10, settled, behind }), (1, Checkpoint::default())];
+    test.outbox = Outbox::new(OutboxLimits::default(), queues);
+    test.outbox.offer_read(Offer { line: 0, sender: None, from: 10, next: 15, at_end: false, entries: vec![] });
+    test.read();
+    assert_eq!(test.send(), [30]);
+}
+
+#[test]
 fn what_a_parked_sender_has_can_be_dropped() {
     let mut test = Situation::new(&[(0, "gone"), (0, "good"), (0, "gone")]);
     assert!(test.outbox.park(0, &Arc::from("gone")));
