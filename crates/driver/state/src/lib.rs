@@ -1,7 +1,7 @@
 //! The record-store port: keyed, versioned JSON documents, changed all or nothing, found by filter, followed by revision.
 //!
 //! Registry, twins, queues of commands and jobs are all such documents. Two backends fulfil the port, [`SqliteState`] on disk
-//! and [`MemoryState`]; both run the same suite, [`conformance_suite!`].
+//! and [`MemoryState`]; both run the same suite, `conformance_suite!`.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! MQTT 3.1.1: packets, and both ends of a connection as state machines. No socket, no clock, no meaning of topics.
 //!
-//! Reading: [`decode`] takes whole packets off the front of a read buffer and borrows from it; [`head`] tells how many bytes the
+//! Reading: [`decode()`] takes whole packets off the front of a read buffer and borrows from it; [`head`] tells how many bytes the
 //! packet at the front needs. Writing: [`encode`] appends to a `Vec<u8>` or `BytesMut`. [`server::Connection`] and
 //! [`client::Connection`] keep what has to be remembered between packets.
 //!

@@ -1,6 +1,6 @@
 //! What is to be done so that a machine runs what its manifest says.
 //!
-//! [`plan`] looks at the whole truth each time: what is wanted, what is there, what is under way, what happened before. A plan
+//! [`plan()`] looks at the whole truth each time: what is wanted, what is there, what is under way, what happened before. A plan
 //! needs no memory of the plan before it, so it may be thrown away, repeated, or made again after every change. The steps of one
 //! module are done one after the other; modules go side by side. One failed step ends the steps of its module for this plan.
 
@@ -49,6 +49,8 @@ pub struct ObservedModule {
     pub started_at: Option<Timestamp>,
     /// When its last run ended.
     pub finished_at: Option<Timestamp>,
+    /// Its last run ended because somebody wanted it to, or because what ran it has ended.
+    pub was_stopped: bool,
 }
 
 /// The steps of a module that are being done.
