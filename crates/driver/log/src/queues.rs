@@ -219,10 +219,9 @@ impl Queues {
             let mut record = key.to_le_bytes().to_vec();
             record.extend_from_slice(&priority.to_le_bytes());
             put_text(&mut record, endpoint);
-            let from = appender.next();
-            state.add_queue(key, Arc::clone(&name.0), priority, from);
+            let position = appender.push(QUEUE, &[&record]);
+            state.add_queue(key, Arc::clone(&name.0), priority, position);
             lock(&self.gate).open(key);
-            appender.push(QUEUE, &[&record]);
             Some(QueueKey(key))
         })?;
         let too_many = || format!("there are {} queues, and more are not allowed", self.queues_max);
@@ -364,10 +363,10 @@ impl Queues {
         let at = drop_at.map(Timestamp::unix_millis);
         let (ticket, known) = self.shared.append(need, Class::Bookkeeping, |appender| {
             let mut state = lock(&self.state);
-            let found = state.queues.get_mut(&queue.0)?;
-            found.drop_at = at;
-            appender.push(RETIRED, &[&queue.0.to_le_bytes(), &at.unwrap_or(i64::MAX).to_le_bytes()]);
-            Some(())
+            state.queues.get(&queue.0)?;
+            let drop_at = at.unwrap_or(i64::MAX);
+            let position = appender.push(RETIRED, &[&queue.0.to_le_bytes(), &drop_at.to_le_bytes()]);
+            state.retire(queue.0, at, position).then_some(())
         })?;
         known.map(|()| ticket).ok_or_else(|| no_queue(queue))
     }

@@ -230,11 +230,6 @@ pub(crate) struct Appender<'a> {
 }
 
 impl Appender<'_> {
-    /// The position that the next record gets.
-    pub(crate) fn next(&self) -> u64 {
-        self.building.next
-    }
-
     /// Adds a record of `parts`, whose total the caller bounded by [`Sizes::group_bytes_max`].
     pub(crate) fn push(&mut self, kind: u8, parts: &[&[u8]]) -> u64 {
         let bytes = parts.iter().map(|part| part.len()).sum();

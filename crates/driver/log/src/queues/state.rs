@@ -20,8 +20,6 @@ pub(crate) struct QueueState {
     pub(crate) endpoint: Arc<str>,
     pub(crate) priority: u32,
     pub(crate) checkpoint: Checkpoint,
-    /// Position of the last settlement that is in the state, so that none is counted twice.
-    pub(crate) applied: u64,
     /// When the queue is dropped with all it holds, in milliseconds since 1970.
     pub(crate) drop_at: Option<i64>,
     pub(crate) accepted: Tally,
@@ -51,6 +49,9 @@ pub(crate) struct State {
     pub(crate) queues: BTreeMap<u32, QueueState>,
     pub(crate) names: BTreeMap<(Arc<str>, u32), u32>,
     pub(crate) next_key: u32,
+    /// Position of the last record about queues that is in the state. A snapshot can be ahead of the log, and what is in it
+    /// must not be done again.
+    pub(crate) applied: u64,
     /// By the first position that the segment covers.
     pub(crate) segments: BTreeMap<u64, SegmentHoldings>,
     /// What was dropped together with its queue.
@@ -58,28 +59,27 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn add_queue(&mut self, key: u32, endpoint: Arc<str>, priority: u32, from: u64) {
+    /// Makes a queue for messages behind the record at `position`.
+    pub(crate) fn add_queue(&mut self, key: u32, endpoint: Arc<str>, priority: u32, position: u64) {
+        self.applied = position;
         self.next_key = self.next_key.max(key.saturating_add(1));
-        if self.queues.contains_key(&key) {
-            return;
-        }
         self.names.insert((Arc::clone(&endpoint), priority), key);
         let none = Tally::default();
-        let checkpoint = Checkpoint { settled_to: from, ..Checkpoint::default() };
-        let queue = QueueState {
-            endpoint,
-            priority,
-            checkpoint,
-            applied: 0,
-            drop_at: None,
-            accepted: none,
-            expired: none,
-            rejected: none,
-        };
+        let checkpoint = Checkpoint { settled_to: position, ..Checkpoint::default() };
+        let queue =
+            QueueState { endpoint, priority, checkpoint, drop_at: None, accepted: none, expired: none, rejected: none };
         self.queues.insert(key, queue);
     }
 
-    pub(crate) fn drop_queue(&mut self, key: u32) {
+    /// A queue will be dropped at a time, or not; whether there is such a queue.
+    pub(crate) fn retire(&mut self, key: u32, drop_at: Option<i64>, position: u64) -> bool {
+        self.applied = position;
+        let queue = self.queues.get_mut(&key);
+        queue.map(|queue| queue.drop_at = drop_at).is_some()
+    }
+
+    pub(crate) fn drop_queue(&mut self, key: u32, position: u64) {
+        self.applied = position;
         let waiting = self.waiting(key);
         if let Some(queue) = self.queues.remove(&key) {
             self.names.remove(&(queue.endpoint, queue.priority));
@@ -92,10 +92,10 @@ impl State {
         self.queues.iter().filter(|(_, queue)| queue.drop_at.is_some_and(|at| at <= now)).map(|(key, _)| *key).collect()
     }
 
-    /// Takes a settlement over, unless it is in the state already.
+    /// Takes a settlement over.
     pub(crate) fn settle(&mut self, key: u32, settlement: Settlement, position: u64) {
-        let Some(queue) = self.queues.get_mut(&key).filter(|queue| queue.applied < position) else { return };
-        queue.applied = position;
+        self.applied = position;
+        let Some(queue) = self.queues.get_mut(&key) else { return };
         queue.checkpoint = settlement.checkpoint;
         queue.accepted.add(settlement.accepted);
         queue.expired.add(settlement.expired);
@@ -200,13 +200,14 @@ impl State {
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_u32(out, self.next_key as usize);
+        put_u64(out, [self.applied]);
         put_tally(out, self.removed);
         put_u32(out, self.queues.len());
         for (key, queue) in &self.queues {
             put_u32(out, *key as usize);
             put_text(out, &queue.endpoint);
             put_u32(out, queue.priority as usize);
-            put_u64(out, [queue.applied, queue.drop_at.unwrap_or(i64::MAX).cast_unsigned()]);
+            put_u64(out, [queue.drop_at.unwrap_or(i64::MAX).cast_unsigned()]);
             for counted in [queue.accepted, queue.expired, queue.rejected] {
                 put_tally(out, counted);
             }
@@ -226,17 +227,17 @@ impl State {
     }
 
     pub(crate) fn read(fields: &mut Fields<'_>) -> Option<Self> {
-        let mut state = Self { next_key: fields.u32()?, removed: tally(fields)?, ..Self::default() };
+        let mut state =
+            Self { next_key: fields.u32()?, applied: fields.u64()?, removed: tally(fields)?, ..Self::default() };
         for _ in 0..fields.u32()? {
             let key = fields.u32()?;
             let endpoint: Arc<str> = Arc::from(fields.text()?);
             let priority = fields.u32()?;
-            let applied = fields.u64()?;
             let drop_at = Some(fields.i64()?).filter(|at| *at != i64::MAX);
             let (accepted, expired, rejected) = (tally(fields)?, tally(fields)?, tally(fields)?);
             let checkpoint = checkpoint(fields)?;
             state.names.insert((Arc::clone(&endpoint), priority), key);
-            let queue = QueueState { endpoint, priority, checkpoint, applied, drop_at, accepted, expired, rejected };
+            let queue = QueueState { endpoint, priority, checkpoint, drop_at, accepted, expired, rejected };
             state.queues.insert(key, queue);
         }
         for _ in 0..fields.u32()? {
@@ -272,8 +273,7 @@ mod tests {
         let holding = Holding { put: one, settled: Tally::default(), last: 41, last_expiry: 5, oldest: 2 };
         state.segments.entry(40).or_default().queues.insert(3, holding);
         let settlement = Settlement { accepted: one, ..Settlement::default() };
-        state.settle(3, settlement.clone(), 9);
-        state.settle(3, settlement, 9);
+        state.settle(3, settlement, 60);
         assert_eq!(state.queues[&3].accepted, one);
         let mut out = Vec::new();
         state.put(&mut out);
@@ -281,6 +281,6 @@ mod tests {
         let read = State::read(&mut fields).unwrap();
         assert!(fields.0.is_empty());
         assert_eq!((&read.queues, &read.segments, &read.names), (&state.queues, &state.segments, &state.names));
-        assert_eq!((read.next_key, read.removed), (5, state.removed));
+        assert_eq!((read.next_key, read.applied, read.removed), (5, 60, state.removed));
     }
 }

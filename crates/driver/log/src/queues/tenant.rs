@@ -53,14 +53,14 @@ impl QueueTenant {
             // Should the log have failed, nothing is dropped any more either.
             let _ = shared.append(need, Class::Bookkeeping, |appender| {
                 lock(&self.gate).close(key);
-                appender.push(DROPPED, &[&key.to_le_bytes()]);
+                let position = appender.push(DROPPED, &[&key.to_le_bytes()]);
                 let mut state = lock(&self.state);
                 let waiting = state.waiting(key);
                 if let Some(queue) = state.queues.get(&key).filter(|_| 0 < waiting.messages) {
                     let (endpoint, messages) = (&queue.endpoint, waiting.messages);
                     tracing::warn!(%endpoint, messages, "dropped what waited for an endpoint that does not exist any more");
                 }
-                state.drop_queue(key);
+                state.drop_queue(key, position);
             });
         }
     }
@@ -68,6 +68,9 @@ impl QueueTenant {
     fn control(&self, record: &Record<'_>) -> Option<()> {
         let mut fields = Fields(record.payload);
         let mut state = lock(&self.state);
+        if record.position <= state.applied {
+            return Some(());
+        }
         match record.kind {
             QUEUE => {
                 let key = fields.u32()?;
@@ -81,11 +84,9 @@ impl QueueTenant {
             RETIRED => {
                 let key = fields.u32()?;
                 let drop_at = Some(fields.i64()?).filter(|at| *at != i64::MAX);
-                if let Some(queue) = state.queues.get_mut(&key) {
-                    queue.drop_at = drop_at;
-                }
+                state.retire(key, drop_at, record.position);
             }
-            DROPPED => state.drop_queue(fields.u32()?),
+            DROPPED => state.drop_queue(fields.u32()?, record.position),
             _ => {}
         }
         Some(())
@@ -133,7 +134,7 @@ impl Tenant for QueueTenant {
         for key in state.queues.keys() {
             gate.open(*key);
         }
-        state.queues.values().map(|queue| queue.checkpoint.settled_to.max(queue.applied + 1)).max().unwrap_or(0)
+        state.queues.values().map(|queue| queue.checkpoint.settled_to).max().unwrap_or(0).max(state.applied + 1)
     }
 
     fn written(&mut self, segment: u64, batch: &Batch) {
