@@ -182,6 +182,7 @@ impl FakeRuntime {
         state.last_process += 1;
         fake.observed.state = ModuleState::Running;
         fake.observed.exit_code = None;
+        fake.observed.was_stopped = false;
         fake.observed.started_at = Some(state.now);
         // Beyond the largest number Linux gives to a process, so that it is nobody's.
         fake.observed.process_id = Some(0x0100_0000 + state.last_process);
@@ -195,11 +196,12 @@ impl FakeRuntime {
         let attempt = format!("cannot stop module `{module}`");
         let call = Call::Stop(module.clone(), timeout);
         let ignores = {
-            let state = self.begin(&attempt, call)?;
-            let fake = state.modules.get(module).ok_or_else(|| RuntimeError::no_such_module(attempt, module))?;
+            let mut state = self.begin(&attempt, call)?;
+            let fake = state.modules.get_mut(module).ok_or_else(|| RuntimeError::no_such_module(attempt, module))?;
             if fake.observed.state != ModuleState::Running {
                 return Ok(());
             }
+            fake.observed.was_stopped = true;
             state.acts.get(module) == Some(&Act::IgnoresStop)
         };
         if ignores {

@@ -35,6 +35,9 @@ pub struct ObservedModule {
     pub started_at: Option<Timestamp>,
     /// When its last run ended; kept while it runs again, where the runtime remembers.
     pub finished_at: Option<Timestamp>,
+    /// It ended because somebody wanted it to: its runtime was told to stop it, or ended itself. `false` where the runtime does
+    /// not know.
+    pub was_stopped: bool,
     /// Digest of the spec it was made from; `None` when it cannot be read, which makes it unlike every wanted spec.
     pub spec_digest: Option<SpecDigest>,
     /// Generation of the identity it was made for.
@@ -55,6 +58,7 @@ impl ObservedModule {
             exit_reason: None,
             started_at: None,
             finished_at: None,
+            was_stopped: false,
             spec_digest: None,
             generation: None,
             artifact_digest: None,

@@ -47,6 +47,9 @@ pub(crate) struct Run {
     pub finished_at: Option<i64>,
     pub exit_code: Option<i32>,
     pub reason: Option<String>,
+    /// It was asked to end, by its runtime or because that has gone. Records of earlier versions do not say.
+    #[serde(default)]
+    pub was_stopped: bool,
 }
 
 /// Writes `value` so that a reader sees either the old or the new text, readable for our user alone.

@@ -140,6 +140,7 @@ impl Module {
             exit_reason: ended.and_then(|run| run.reason.clone()),
             started_at: run.map(|run| Timestamp::from_unix_millis(run.started_at)),
             finished_at: run.and_then(|run| run.finished_at).map(Timestamp::from_unix_millis),
+            was_stopped: ended.is_some_and(|run| run.was_stopped),
             spec_digest: self.spec_digest,
             generation: Some(self.generation.clone()),
             process_id: run.filter(|_| state == ModuleState::Running).map(|run| run.process),

@@ -75,6 +75,7 @@ fn supervise(folder: &ModuleFolder) -> Result<(), LaunchError> {
     let watch = watch::Watch::new(child, &launch, group, signals, writer)?;
     let end = watch.until_all_has_ended();
     (run.exit_code, run.reason, run.finished_at) = (Some(end.exit_code), end.reason, Some(end.at));
+    run.was_stopped = end.was_stopped;
     record::write(&folder.run(), &run)?;
     Ok(())
 }

@@ -183,7 +183,7 @@ impl Planner<'_> {
             last_sign.is_some_and(|last_sign| last_sign < booted)
         });
         let has_ended = matches!(module.status, RuntimeStatus::Stopped | RuntimeStatus::Failed);
-        if has_ended && (module.is_new || ended_before_boot) {
+        if has_ended && (module.is_new || module.was_stopped || ended_before_boot) {
             return Due::Now(vec![Action::Start { counts: false }]);
         }
         let restarts = self.history.of(&spec.name).restarts;

@@ -83,6 +83,13 @@ fn what_ended_before_the_machine_started_did_not_fail() {
 }
 
 #[test]
+fn what_was_stopped_did_not_fail() {
+    check("want a@1 always; have a@1 was-stopped 143 1s ago", &expect!["a: start"]);
+    check("want a@1 never; have a@1 was-stopped 0 1s ago", &expect!["a: start"]);
+    check("want a@1 stopped; have a@1 was-stopped 0 1s ago", &expect![""]);
+}
+
+#[test]
 fn a_module_that_stays_up_is_well_again() {
     check("want a@1; have a@1 restarted 2 times, up 100s", &expect!["a: wait 500s"]);
     check("want a@1; have a@1 restarted 2 times, up 601s", &expect!["a: forgive"]);

@@ -31,6 +31,8 @@ pub(super) struct End {
     pub(super) reason: Option<String>,
     /// Milliseconds since 1970.
     pub(super) at: i64,
+    /// It was asked to end.
+    pub(super) was_stopped: bool,
 }
 
 pub(super) struct Watch {
@@ -45,6 +47,7 @@ pub(super) struct Watch {
     error_open: bool,
     phase: Phase,
     status: Option<(WaitStatus, i64)>,
+    was_stopped: bool,
 }
 
 enum Phase {
@@ -85,6 +88,7 @@ impl Watch {
             error_open: true,
             phase: Phase::Running,
             status: None,
+            was_stopped: false,
         })
     }
 
@@ -115,9 +119,12 @@ impl Watch {
         match self.status {
             Some((status, at)) => {
                 let (exit_code, reason) = ended::describe(status, over_limit);
-                End { exit_code, reason, at }
+                End { exit_code, reason, at, was_stopped: self.was_stopped }
             }
-            None => End { exit_code: -1, reason: Some("it was lost from sight".to_owned()), at: now() },
+            None => {
+                let reason = Some("it was lost from sight".to_owned());
+                End { exit_code: -1, reason, at: now(), was_stopped: self.was_stopped }
+            }
         }
     }
 
@@ -228,6 +235,7 @@ impl Watch {
             Phase::Running => {
                 // Not reaped yet, so the number is still its own.
                 let _ = kill_process_group(self.child.pid, Signal::TERM);
+                self.was_stopped = true;
                 self.phase = Phase::Ending(deadline);
             }
             Phase::Ending(earlier) => self.phase = Phase::Ending(earlier.min(deadline)),

@@ -101,7 +101,8 @@ async fn stopping_a_module_ends_all_it_started() {
     eventually("three children run", || processes_with(&marker) == 3).await;
     world.runtime.stop(&module.name, Some(std::time::Duration::from_millis(200))).await.unwrap();
     assert_eq!(processes_with(&marker), 0);
-    assert_eq!(world.observed(&module).await.state, ModuleState::Exited);
+    let observed = world.observed(&module).await;
+    assert_eq!((observed.state, observed.was_stopped), (ModuleState::Exited, true));
     world.finish().await;
 }
 
@@ -112,7 +113,7 @@ async fn a_module_that_ends_takes_its_children_along() {
     let module = shell("parent", &format!("(setsid sh -c 'sleep 3600' {marker} &) ; exit 5"));
     world.start(&module).await.unwrap();
     let observed = world.until_exited(&module).await;
-    assert_eq!(observed.exit_code, Some(5));
+    assert_eq!((observed.exit_code, observed.was_stopped), (Some(5), false));
     assert_eq!(processes_with(&marker), 0);
     world.finish().await;
 }

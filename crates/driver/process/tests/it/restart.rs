@@ -42,6 +42,7 @@ async fn a_new_runtime_knows_how_modules_ended_and_can_start_them() {
     assert_eq!(observed(&runtime, &ended.name).await, before);
     let after = observed(&runtime, &running.name).await;
     assert_eq!((after.state, after.exit_code), (ModuleState::Exited, Some(9)), "{after:?}");
+    assert!(after.was_stopped && !before.was_stopped);
     assert_eq!(after.spec_digest, Some(running.digest()));
     assert_eq!(observed(&runtime, &created.name).await.state, ModuleState::Created);
 

@@ -116,6 +116,7 @@ impl Agent {
             has_old_identity: known.is_some() && known != module.generation,
             started_at: module.started_at,
             finished_at: module.finished_at,
+            was_stopped: module.was_stopped,
         }
     }
 

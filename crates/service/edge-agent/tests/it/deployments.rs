@@ -275,6 +275,15 @@ async fn an_agent_that_is_stopped_stops_its_modules_and_says_so() {
     assert_eq!(world.process.calls().last(), Some(&Call::Stop(name("p"), None)));
     let expected: Json = json!({"code": 406, "description": "Agent is not running"});
     assert_eq!(world.hub.reported()["lastDesiredStatus"], expected);
+
+    // Its modules did not fail: they are back at once, and nothing is counted.
+    let stopped_at = world.clock.now().wall;
+    world.start();
+    let starts = |world: &World| world.process.calls().iter().filter(|call| matches!(call, Call::Start(_))).count();
+    world.until("the module runs again", |world| starts(world) == 2).await;
+    assert!(world.clock.now().wall.since(stopped_at) < Duration::from_secs(2));
+    world.until_status("p", "running").await;
+    assert_eq!(world.hub.reported()["modules"]["p"]["restartCount"], 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -108,6 +108,7 @@ fn created(spec: &ModuleSpec) -> ObservedModule {
         has_old_identity: false,
         started_at: None,
         finished_at: None,
+        was_stopped: false,
     }
 }
 

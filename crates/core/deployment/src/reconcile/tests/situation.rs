@@ -17,8 +17,8 @@ const NOW: Timestamp = Timestamp::from_unix_seconds(1_000_000_000);
 
 /// Reads clauses separated by `;`:
 /// `want NAME@VERSION [KIND] [POLICY] [stopped|as-it-is] [order N]` ·
-/// `have NAME@VERSION [KIND] (running|new|dead|unknown|unhealthy|exited CODE Ns ago|crashed N times, last Ns ago|restarted N times,
-/// up Ns) [old-identity]` · `busy NAME@VERSION preparing|starting` · `failed NAME N times, last Ns ago` · `limit N` ·
+/// `have NAME@VERSION [KIND] (running|new|dead|unknown|unhealthy|exited CODE Ns ago|was-stopped CODE Ns ago|crashed N times, last Ns
+/// ago|restarted N times, up Ns) [old-identity]` · `busy NAME@VERSION preparing|starting` · `failed NAME N times, last Ns ago` · `limit N` ·
 /// `booted Ns ago` · `no KIND`.
 pub(super) fn check(situation: &str, expected: &Expect) {
     let mut manifest = empty_manifest();
@@ -147,6 +147,7 @@ fn present(module: &str, words: &[&str]) -> (Artifact, ObservedModule, ModuleHis
         has_old_identity: words.contains(&"old-identity"),
         started_at: Some(before_now("1s")),
         finished_at: None,
+        was_stopped: false,
     };
     let mut past = ModuleHistory::default();
     let words: Vec<&str> =
@@ -157,7 +158,8 @@ fn present(module: &str, words: &[&str]) -> (Artifact, ObservedModule, ModuleHis
         ["dead"] => present.status = RuntimeStatus::Dead,
         ["unknown"] => present.status = RuntimeStatus::Unknown,
         ["unhealthy"] => present.status = RuntimeStatus::Unhealthy,
-        ["exited", code, ago, "ago"] => {
+        ["exited" | "was-stopped", code, ago, "ago"] => {
+            present.was_stopped = words[0] == "was-stopped";
             present.status = if code == "0" { RuntimeStatus::Stopped } else { RuntimeStatus::Failed };
             present.finished_at = Some(before_now(ago));
             present.started_at = present.finished_at;
