@@ -9,7 +9,7 @@ use skerry_model::{PropertyBagBuilder, Ticket, Timestamp, system};
 use skerry_net::Clock;
 use skerry_uplink::{Link, NotAppended, UplinkSession};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::Failure;
 use crate::board::Board;
@@ -17,8 +17,10 @@ use crate::ledger::{Acknowledged, LedgerSender};
 
 /// Messages that may be unacknowledged; while there are so many, no new ones are made.
 const IN_FLIGHT_MAX: usize = 1_000;
-/// Messages are made this often, several at a time where the rate wants it.
+/// Messages are made about this often, several at a time where the rate wants it.
 const TICK: Duration = Duration::from_millis(10);
+/// What was not made for so long, because too much was in flight, is not made up for.
+const OWED_MAX: Duration = Duration::from_secs(1);
 
 /// What is to be sent.
 #[derive(Debug, Clone)]
@@ -44,8 +46,8 @@ pub(crate) struct Sender {
     last: u64,
     /// Made and not acknowledged, in order.
     waiting: VecDeque<(u64, String)>,
-    /// A part of a message that the rate owes.
-    owed: f64,
+    /// Messages up to this moment are made.
+    made_to: Instant,
 }
 
 impl Sender {
@@ -61,7 +63,7 @@ impl Sender {
         bag.push(system::CONTENT_TYPE, "application/json").push(system::CONTENT_ENCODING, "utf-8");
         let properties = bag.finish();
         let (clock, waiting) = (Clock::system(), VecDeque::new());
-        Self { name, order, properties, session, notes, board, clock, last: 0, waiting, owed: 0.0 }
+        Self { name, order, properties, session, notes, board, clock, last: 0, waiting, made_to: Instant::now() }
     }
 
     /// Sends until it is to stop and everything is acknowledged.
@@ -131,16 +133,18 @@ impl Sender {
         Ok(())
     }
 
-    /// Makes what is due for one tick.
+    /// Makes what is due.
     fn make(&mut self) {
-        self.owed += f64::from(self.order.rate) * TICK.as_secs_f64();
+        let each = Duration::from_secs(1) / self.order.rate;
         let before = self.last;
-        while 1.0 <= self.owed && self.waiting.len() < IN_FLIGHT_MAX {
-            self.owed -= 1.0;
+        while each <= self.made_to.elapsed() && self.waiting.len() < IN_FLIGHT_MAX {
+            self.made_to += each;
             self.last += 1;
             self.waiting.push_back((self.last, body(&self.order, self.last, self.clock.now().wall)));
         }
-        self.owed = self.owed.min(1.0);
+        if let Some(too_long) = self.made_to.elapsed().checked_sub(OWED_MAX) {
+            self.made_to += too_long;
+        }
         if before < self.last {
             self.board.sent(&self.name, self.last);
         }
