@@ -66,9 +66,9 @@ pub(crate) fn open(
     let mut damaged = 0;
     for id in ids {
         let file = disk.open(&file_name(id))?;
-        match examine(id, &file, &sizes)? {
+        match examine(id, &file)? {
             Some(segment) => found.push(segment),
-            None if was_opened(id, &file, &sizes)? => {
+            None if was_opened(id, &file)? => {
                 damaged += 1;
                 tracing::error!(
                     segment = id,
@@ -97,7 +97,7 @@ pub(crate) fn open(
     if let Some((active, opened)) = &newest {
         log.replay(active, *opened)?;
         next = active.next();
-        planner.active(active.end(), active.file.bytes()?.min(log.sizes.segment_bytes));
+        planner.active(active.end(), active.file.bytes()?);
     }
     let active_id = newest.as_ref().map(|(active, _)| active.id);
     let (segments, dead) = log.settle(found, active_id, &known)?;
@@ -114,7 +114,7 @@ pub(crate) fn open(
 }
 
 /// Reads a file's opening; `None` when no segment was ever completely opened in it.
-fn examine(id: u64, file: &Arc<dyn DiskFile>, sizes: &Sizes) -> io::Result<Option<FoundSegment>> {
+fn examine(id: u64, file: &Arc<dyn DiskFile>) -> io::Result<Option<FoundSegment>> {
     let mut head = vec![0; BLOCK];
     let read = file.read_at(&mut head, 0)?;
     let Some(header) = GroupHeader::read(&head[..read]).filter(|header| header.segment == id && header.block == 0)
@@ -122,7 +122,7 @@ fn examine(id: u64, file: &Arc<dyn DiskFile>, sizes: &Sizes) -> io::Result<Optio
         return Ok(None);
     };
     let segment = Arc::new(Segment::new(id, Arc::clone(file), header.salt, header.first));
-    let bytes = file.bytes()?.min(sizes.segment_bytes) / BLOCK as u64 * BLOCK as u64;
+    let bytes = file.bytes()? / BLOCK as u64 * BLOCK as u64;
     let mut scan = Scan::new(Arc::clone(&segment), 0, bytes);
     let mut description = None;
     let mut snapshot = Vec::new();
@@ -152,8 +152,8 @@ fn examine(id: u64, file: &Arc<dyn DiskFile>, sizes: &Sizes) -> io::Result<Optio
 }
 
 /// Whether a file without a sound opening has groups of messages: then it was a segment once, and its opening is damaged.
-fn was_opened(id: u64, file: &Arc<dyn DiskFile>, sizes: &Sizes) -> io::Result<bool> {
-    let bytes = file.bytes()?.min(sizes.segment_bytes) / BLOCK as u64 * BLOCK as u64;
+fn was_opened(id: u64, file: &Arc<dyn DiskFile>) -> io::Result<bool> {
+    let bytes = file.bytes()? / BLOCK as u64 * BLOCK as u64;
     let mut block = vec![0; BLOCK];
     for offset in (0..bytes).step_by(BLOCK) {
         let read = file.read_at(&mut block, offset)?;
@@ -186,7 +186,7 @@ struct Recovery {
 impl Recovery {
     /// Replays the active segment's groups and cuts off its torn end.
     fn replay(&mut self, active: &Arc<Segment>, opened: u64) -> io::Result<()> {
-        let bytes = active.file.bytes()?.min(self.sizes.segment_bytes) / BLOCK as u64 * BLOCK as u64;
+        let bytes = active.file.bytes()? / BLOCK as u64 * BLOCK as u64;
         let mut scan = Scan::new(Arc::clone(active), opened, bytes);
         loop {
             let at = scan.offset();
@@ -277,7 +277,7 @@ impl Recovery {
 
     /// Whether a compaction's output is complete; then what is in it is counted.
     fn recount(&mut self, segment: &Arc<Segment>, opened: u64, next: u64) -> io::Result<bool> {
-        let bytes = segment.file.bytes()?.min(self.sizes.segment_bytes) / BLOCK as u64 * BLOCK as u64;
+        let bytes = segment.file.bytes()? / BLOCK as u64 * BLOCK as u64;
         for count in [false, true] {
             if count {
                 self.tenant.recount_begins(segment.first);

@@ -246,9 +246,9 @@ impl Appender<'_> {
 }
 
 impl Building {
-    /// Takes the oldest group to write it.
-    pub(crate) fn take_group(&mut self) -> Option<Group> {
-        let group = self.groups.pop_front();
+    /// Takes the oldest group to write it, unless it is larger than what fits.
+    pub(crate) fn take_group(&mut self, fits: u64) -> Option<Group> {
+        let group = self.groups.pop_front_if(|group| group.padded_bytes() <= fits);
         if self.groups.is_empty() {
             self.urgent = false;
         }

@@ -249,7 +249,12 @@ impl Worker {
     }
 
     fn write_group(&mut self, offset: u64, now: Now) -> io::Result<()> {
-        let group = self.shared.building().take_group();
+        // Records may have been added since the planner was told the group's size: if it does not fit any more, plan again.
+        let fits = self.shared.sizes.segment_bytes - offset;
+        let group = self.shared.building().take_group(fits);
+        if group.is_none() {
+            return Ok(());
+        }
         self.lazy_since = None;
         let (Some(mut group), Some(active)) = (group, self.shared.segments().last().cloned()) else { return Ok(()) };
         let bytes = group.padded_bytes();

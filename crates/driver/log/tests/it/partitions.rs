@@ -82,6 +82,73 @@ fn events_are_there_after_the_log_is_opened_again() {
     }
 }
 
+/// Reads a whole partition.
+fn read_all(partitions: &Partitions, partition: u32) -> Vec<skerry_log::Event> {
+    let mut read = Vec::new();
+    loop {
+        let found = partitions.read(partition, read.len() as u64, 5000).unwrap();
+        read.extend(found.events);
+        if found.at_end {
+            return read;
+        }
+    }
+}
+
+#[test]
+fn many_threads_append_while_segments_change_and_nothing_is_lost() {
+    const EACH: u64 = 600;
+    let folder = tempfile::tempdir().unwrap();
+    let (partitions, thread) = open(folder.path(), true);
+    std::thread::scope(|scope| {
+        for partition in 0..4 {
+            let partitions = &partitions;
+            scope.spawn(move || {
+                for number in 0..EACH {
+                    let body = vec![1; usize::try_from(number % 200).unwrap()];
+                    let appended = append(partitions, partition, &[number.to_le_bytes().as_slice(), &body].concat());
+                    assert_eq!(appended.sequence, number);
+                    if number % 7 == 0 {
+                        wait(partitions, appended.ticket);
+                    }
+                }
+            });
+        }
+    });
+    drop(thread);
+    drop(partitions);
+    let (partitions, _thread) = open(folder.path(), true);
+    assert!(3 < partitions.status().segments);
+    for partition in 0..4 {
+        let read = read_all(&partitions, partition);
+        assert_eq!(read.len() as u64, EACH);
+        for (event, number) in read.iter().zip(0_u64..) {
+            assert_eq!(event.payload[..8], number.to_le_bytes());
+        }
+    }
+}
+
+#[test]
+fn a_log_is_opened_with_other_sizes_and_keeps_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    for (segment, group) in [(256, 64), (64, 16), (128, 8), (32, 8)] {
+        let mut options = options();
+        options.log.bytes_max = 8 << 20;
+        options.log.segment_bytes = Some(segment << 10);
+        options.log.group_bytes_max = group << 10;
+        let disk = Arc::new(Folder::open(folder.path()).unwrap());
+        let (partitions, worker) = Partitions::open(disk, &options, system_clock(), random_salt()).unwrap();
+        let thread = worker.spawn("log").unwrap();
+        assert_eq!(read_all(&partitions, 1).len(), count);
+        for _ in 0..100 {
+            append(&partitions, 1, &[5; 2000]);
+            count += 1;
+        }
+        drop(thread);
+        assert_eq!(read_all(&partitions, 1).len(), count);
+    }
+}
+
 #[test]
 fn a_subscriber_gets_every_batch_once_and_in_order() {
     let folder = tempfile::tempdir().unwrap();
