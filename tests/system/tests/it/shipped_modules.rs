@@ -108,5 +108,6 @@ fn the_simulated_sensor_counts_stops_and_is_reset() {
     let answer = hub.rest().call("POST", "/twins/edge-1/modules/sensor/methods", Some(&call));
     assert_eq!(answer["status"], 200, "it stays up after the last message");
     assert_eq!(events.all_now(), Vec::<Value>::new());
-    assert_eq!(reported(&hub, "sensor")["SendData"], true);
+    // The edge passes reported properties on when it comes round to it.
+    eventually("the sensor's report at the hub", || (reported(&hub, "sensor")["SendData"] == true).then_some(()));
 }
