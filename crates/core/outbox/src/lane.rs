@@ -70,14 +70,15 @@ impl<T: Clone> Lane<T> {
         self.bytes
     }
 
-    /// Adds a message behind all others; one that was read or settled before is left out.
-    pub(crate) fn push(&mut self, entry: Entry<T>) {
+    /// Adds a message behind all others; one that was read or settled before is left out. What lies up to `sent_to` was sent
+    /// before by somebody else.
+    pub(crate) fn push(&mut self, entry: Entry<T>, sent_to: u64) {
         if entry.position < self.read_to || Span::any_contains(&self.before, entry.position) {
             return;
         }
         self.read_to = entry.position + 1;
         self.bytes += entry.bytes as usize;
-        let repeated = entry.position <= self.sent_before;
+        let repeated = entry.position <= self.sent_before.max(sent_to);
         self.slots.push_back(Slot { entry, standing: Standing::Waiting, repeated });
     }
 

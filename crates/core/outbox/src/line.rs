@@ -17,7 +17,7 @@ const RUN_POSITIONS: u64 = 512;
 enum Apart<T> {
     Parked { from: u64, settled: Vec<Span>, on_the_way: Vec<Gone>, sent_to: u64 },
     CatchingUp { lane: Lane<T>, reading: bool, at_end: bool, discard: bool },
-    Joined { from: u64 },
+    Joined { from: u64, sent_to: u64 },
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl<T: Clone> Line<T> {
                 Apart::Parked { from: behind.from, settled: behind.settled, on_the_way: Vec::new(), sent_to: 0 }
             }
             BehindState::CatchingUp => Apart::catching_up(behind.from, behind.settled, 0, false),
-            BehindState::Joined => Apart::Joined { from: behind.from },
+            BehindState::Joined => Apart::Joined { from: behind.from, sent_to: 0 },
         };
         let apart: BTreeMap<_, _> =
             checkpoint.behind.into_iter().map(|(sender, behind)| (sender, apart(behind))).collect();
@@ -147,7 +147,7 @@ impl<T: Clone> Line<T> {
             }
             for entry in entries {
                 let position = entry.position;
-                lane.push(entry);
+                lane.push(entry, 0);
                 if *discard {
                     discarded.extend(lane.settle(position));
                 }
@@ -172,8 +172,9 @@ impl<T: Clone> Line<T> {
     fn push(&mut self, entry: Entry<T>) {
         match self.apart.get(&entry.sender) {
             Some(Apart::Parked { .. } | Apart::CatchingUp { .. }) => self.main.read_up_to(entry.position + 1),
-            Some(Apart::Joined { from }) if entry.position < *from => self.main.read_up_to(entry.position + 1),
-            Some(Apart::Joined { .. }) | None => self.main.push(entry),
+            Some(Apart::Joined { from, .. }) if entry.position < *from => self.main.read_up_to(entry.position + 1),
+            Some(Apart::Joined { sent_to, .. }) => self.main.push(entry, *sent_to),
+            None => self.main.push(entry, 0),
         }
     }
 
@@ -305,9 +306,9 @@ impl<T: Clone> Line<T> {
                 let sent_to = lane.sent_last(sender);
                 Apart::Parked { from: lane.settled_to(), settled: lane.spans(), on_the_way: lane.on_the_way(), sent_to }
             }
-            Some(Apart::Joined { from: least }) => {
+            Some(Apart::Joined { from: least, sent_to: before }) => {
                 let (from, settled, on_the_way) = self.main.take_out(sender);
-                Apart::Parked { from: from.max(least), settled, on_the_way, sent_to }
+                Apart::Parked { from: from.max(least), settled, on_the_way, sent_to: sent_to.max(before) }
             }
             None => {
                 let (from, settled, on_the_way) = self.main.take_out(sender);
@@ -344,15 +345,15 @@ impl<T: Clone> Line<T> {
         let (main, settled_to) = (self.main.reach(), self.main.settled_to());
         let before = self.apart.len();
         let mut changed = false;
-        self.apart.retain(|_, apart| {
+        self.apart.retain(|sender, apart| {
             if let Apart::CatchingUp { lane, .. } = apart
                 && lane.is_done()
                 && main <= lane.read_to()
             {
-                *apart = Apart::Joined { from: lane.read_to() };
+                *apart = Apart::Joined { from: lane.read_to(), sent_to: lane.sent_last(sender) };
                 changed = true;
             }
-            !matches!(apart, Apart::Joined { from } if *from <= settled_to)
+            !matches!(apart, Apart::Joined { from, sent_to } if *from <= settled_to && *sent_to < settled_to)
         });
         // A checkpoint that still names them would keep their segments from being dropped.
         self.dirty |= changed || self.apart.len() < before;
@@ -405,7 +406,7 @@ impl<T: Clone> Apart<T> {
             Self::CatchingUp { lane, .. } => {
                 Behind { from: lane.settled_to(), settled: lane.spans(), state: BehindState::CatchingUp }
             }
-            Self::Joined { from } => Behind { from: *from, settled: Vec::new(), state: BehindState::Joined },
+            Self::Joined { from, .. } => Behind { from: *from, settled: Vec::new(), state: BehindState::Joined },
         }
     }
 

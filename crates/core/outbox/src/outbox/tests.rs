@@ -170,6 +170,11 @@ fn a_parked_sender_holds_up_nobody_and_loses_nothing() {
     test.outbox.unpark("bad");
     test.read();
     assert_eq!(test.send(), [10, 50]);
+    assert!(test.outbox.park(0, &Arc::from("bad")));
+    test.outbox.unpark("bad");
+    test.read();
+    let again = test.outbox.next(test.now).unwrap();
+    assert_eq!((again.entry.item, again.redelivered), (10, true));
     test.restart();
     assert_eq!(test.send(), [10, 50], "the third message was settled");
     test.settle(&[10, 50], Outcome::Accepted);
@@ -211,6 +216,29 @@ fn a_sender_joins_above_all_that_the_others_settled_without_it() {
     test.outbox.offer_read(Offer { line: 0, sender: None, from: 10, next: 15, at_end: false, entries: vec![] });
     test.read();
     assert_eq!(test.send(), [30]);
+}
+
+#[test]
+fn a_sender_that_joins_at_once_is_told_what_it_was_sent_before() {
+    let behind = skerry_model::Behind { from: 10, settled: vec![], state: skerry_model::BehindState::CatchingUp };
+    let behind = [(Arc::from("late"), behind)].into_iter().collect();
+    let mut test = Situation::new(&[(0, "late")]);
+    let queues = vec![(5, Checkpoint { settled_to: 1, settled: vec![], behind }), (1, Checkpoint::default())];
+    test.outbox = Outbox::new(OutboxLimits::default(), queues);
+    let late: Arc<str> = Arc::from("late");
+    let (sender, entries) = (Some(Arc::clone(&late)), vec![test.entry(0)]);
+    test.outbox.offer_read(Offer { line: 1, sender: None, from: 0, next: 11, at_end: true, entries: vec![] });
+    test.outbox.offer_read(Offer { line: 0, sender, from: 10, next: 11, at_end: true, entries });
+    assert_eq!(test.send(), [10]);
+    // Held back and let go while the others are not read that far: there is nothing to catch up with.
+    assert!(test.outbox.park(0, &late));
+    test.outbox.unpark("late");
+    test.outbox.offer_read(Offer { line: 0, sender: None, from: 1, next: 5, at_end: false, entries: vec![] });
+    let state = test.outbox.checkpoint(0).unwrap().behind["late"].state;
+    assert_eq!(state, skerry_model::BehindState::Joined);
+    test.read();
+    let again = test.outbox.next(test.now).unwrap();
+    assert_eq!((again.entry.item, again.redelivered), (10, true));
 }
 
 #[test]
