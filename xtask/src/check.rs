@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::compatibility;
+use crate::demo;
 use crate::engine::Engine;
 use crate::images;
 use crate::machine::{self, Tools};
@@ -42,7 +44,17 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Outcome {
         images::make(workspace)
     });
     // No engine is no reason to know less about the rest: the container tests fail by themselves then.
-    report.step("tests", || all_tests(workspace, need(tools.as_ref())?));
+    report.step("tests", || {
+        compatibility::forget_last_run(workspace)?;
+        all_tests(workspace, need(tools.as_ref())?)
+    });
+    report.step("compatibility", || compatibility::check(workspace));
+    // The main job, the way the README shows it, with hub and edge killed under load.
+    report.step("demo", || demo::run(workspace, &demo::Options::once(false)));
+    report.step("demo-containers", || {
+        need(tools.as_ref())?;
+        demo::run(workspace, &demo::Options::once(true))
+    });
     drop(engine);
     report.finish()
 }

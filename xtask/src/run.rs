@@ -59,6 +59,10 @@ impl Run {
 
     /// Runs with its output in a file, the way a chatty installer is run; the file's end is part of the failure.
     pub(crate) fn into_file(mut self, log: &Path) -> Outcome {
+        if let Some(folder) = log.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|cause| format!("cannot create the folder {}: {cause}", folder.display()))?;
+        }
         let file = std::fs::File::create(log).map_err(|cause| format!("cannot create {}: {cause}", log.display()))?;
         let copy = file.try_clone().map_err(|cause| format!("cannot open {} twice: {cause}", log.display()))?;
         self.command.stdout(file).stderr(copy);

@@ -24,6 +24,9 @@ use world::World;
 /// What runs in the demo; each package has a program of its name.
 const PROGRAMS: [&str; 6] = ["skerry-hub", "skerry-edge", "skerry", "skerry-demo", "host-metrics", "threshold-filter"];
 
+const HUB_ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const EDGE_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
 #[derive(Args)]
 pub(crate) struct Options {
     /// Needs no terminal: 20 s of traffic, then hub and edge are killed under load; fails when an acknowledged message is missing
@@ -45,11 +48,27 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Address of the hub
-    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    #[arg(long, default_value_t = HUB_ADDRESS, value_name = "ADDRESS")]
     hub_address: Ipv4Addr,
     /// Address of the edge
-    #[arg(long, default_value = "127.0.0.2", value_name = "ADDRESS")]
+    #[arg(long, default_value_t = EDGE_ADDRESS, value_name = "ADDRESS")]
     edge_address: Ipv4Addr,
+}
+
+impl Options {
+    /// What `--once` on the command line asks for.
+    pub(crate) fn once(containers: bool) -> Options {
+        Options {
+            once: true,
+            soak: None,
+            containers,
+            debug: false,
+            programs: None,
+            dir: None,
+            hub_address: HUB_ADDRESS,
+            edge_address: EDGE_ADDRESS,
+        }
+    }
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Outcome {
