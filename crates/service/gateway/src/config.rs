@@ -13,7 +13,7 @@ pub struct GatewayConfig {
     pub limits: Limits,
     /// Connection runtimes, each on a thread of its own; at least 1.
     pub runtimes: usize,
-    /// Connections at the same time, on all listeners together. What comes beyond is closed at once.
+    /// Connections at the same time, on all listeners together. What comes beyond is closed at once and listed as refused.
     pub connections_max: usize,
     /// How long finding out who a client is may take before it is asked to come again.
     pub authenticate_timeout: Duration,

@@ -29,6 +29,16 @@ pub enum Head {
     Http,
 }
 
+impl Head {
+    /// The protocol as the list of who is in and who was refused names it.
+    fn protocol(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::Http => "https",
+        }
+    }
+}
+
 /// Somewhere clients come in.
 pub struct Entrance {
     /// Where.
@@ -77,8 +87,8 @@ impl<B: Backend> Gateway<B> {
     /// When a thread or its runtime cannot be made.
     pub fn start(self) -> io::Result<Serving> {
         let runtimes = self.config.runtimes.max(1);
-        let places = Arc::new(Semaphore::new(self.config.connections_max.min(Semaphore::MAX_PERMITS)));
-        let door = self.door.clone();
+        let (clock, door) = (self.clock, self.door.clone());
+        let places = Places::new(self.config.connections_max);
         let shared = Arc::new(Shared {
             backend: self.backend,
             config: self.config,
@@ -101,14 +111,13 @@ impl<B: Backend> Gateway<B> {
             arrivals.push(sender);
         }
         let next = AtomicUsize::new(0);
-        Ok(Serving { spread: Arc::new(Spread { arrivals, next, places }), door, threads })
+        Ok(Serving { spread: Arc::new(Spread { arrivals, next, places, clock, door }), threads })
     }
 }
 
 /// A running gateway. Dropping it, or [`Serving::stop`], closes every connection.
 pub struct Serving {
     spread: Arc<Spread>,
-    door: Arc<Door>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -138,13 +147,14 @@ impl Serving {
 
     /// Who is connected, and who was refused.
     pub fn door(&self) -> &Arc<Door> {
-        &self.door
+        &self.spread.door
     }
 
     /// Closes every connection and waits for the runtimes to end. All entrances must be closed before.
     pub fn stop(mut self) {
-        self.spread =
-            Arc::new(Spread { arrivals: Vec::new(), next: AtomicUsize::new(0), places: Arc::new(Semaphore::new(0)) });
+        let (clock, door) = (self.spread.clock, self.spread.door.clone());
+        let (arrivals, next, places) = (Vec::new(), AtomicUsize::new(0), Places::new(0));
+        self.spread = Arc::new(Spread { arrivals, next, places, clock, door });
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a connection runtime ended in a panic");
@@ -181,13 +191,33 @@ struct Arrival {
 struct Spread {
     arrivals: Vec<mpsc::Sender<Arrival>>,
     next: AtomicUsize,
-    places: Arc<Semaphore>,
+    places: Places,
+    clock: Clock,
+    door: Arc<Door>,
+}
+
+/// Room for connections.
+struct Places {
+    free: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Places {
+    fn new(connections_max: usize) -> Self {
+        let all = connections_max.min(Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(all)), all }
+    }
+
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        self.free.clone().try_acquire_owned().ok()
+    }
 }
 
 impl Spread {
     async fn hand_over(&self, socket: Socket, address: SocketAddr, hall: &Arc<Hall>) {
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            tracing::debug!(peer = %address, "closed at once: as many connections as there may be");
+        let Some(place) = self.places.take() else {
+            let reason = format!("as many connections as there may be: {}", self.places.all);
+            self.door.refuse(self.clock.now(), address.ip(), hall.head.protocol(), "", &reason);
             return;
         };
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.arrivals.len().max(1);
@@ -211,10 +241,6 @@ async fn serve<B: Backend>(shared: Arc<Shared<B>>, mut arrivals: mpsc::Receiver<
 
 async fn welcome<B: Backend>(runtime: Rc<Runtime<B>>, arrival: Arrival) {
     let Arrival { socket, address, hall, _place } = arrival;
-    let protocol = match hall.head {
-        Head::Mqtt => "mqtt",
-        Head::Http => "https",
-    };
     let stream = match socket.attach() {
         Ok(stream) => stream,
         Err(error) => {
@@ -227,6 +253,7 @@ async fn welcome<B: Backend>(runtime: Rc<Runtime<B>>, arrival: Arrival) {
         Some(tls) => match tls.accept(stream).await {
             Ok((stream, peer)) => (stream, peer.chain.iter().map(|one| one.to_vec()).collect()),
             Err(error) => {
+                let protocol = hall.head.protocol();
                 runtime.door.refuse(runtime.clock.now(), address.ip(), protocol, "", &error.to_string());
                 return;
             }
@@ -241,5 +268,42 @@ async fn speak<B: Backend>(runtime: Rc<Runtime<B>>, stream: Stream, peer: Peer, 
     match head {
         Head::Mqtt => Box::pin(mqtt::serve(runtime, stream, peer)).await,
         Head::Http => Box::pin(http::serve(runtime, stream, peer)).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::tests::hub::Scripted;
+
+    #[tokio::test]
+    async fn who_comes_when_there_is_no_place_left_is_listed() {
+        let config = GatewayConfig { connections_max: 1, ..GatewayConfig::new("hub.example") };
+        let door = Arc::new(Door::new());
+        let gateway = Gateway::new(Arc::new(Scripted::default()), config, Clock::system(), door.clone(), 1);
+        let serving = gateway.start().unwrap();
+        let mut entrances = Vec::new();
+        for head in [Head::Mqtt, Head::Http] {
+            let listener = Listener::bind(&ListenAddress::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+            let port = listener.port().unwrap();
+            entrances.push((port, serving.open(Entrance { listener, tls: None, head })));
+        }
+        let connect = |at: usize| skerry_net::connect_tcp("127.0.0.1", entrances[at].0, Duration::from_secs(5));
+        let inside = connect(0).await.unwrap();
+        for at in [0, 0, 1] {
+            // Where it had to wait it would be for CONNECT, a minute.
+            let end = connect(at).await.unwrap().read(&mut [0; 1]).await;
+            assert!(!matches!(end, Ok(1..)), "{end:?}");
+        }
+        let [entry] = &door.refused()[..] else { panic!("one entry for one peer: {:?}", door.refused()) };
+        assert_eq!((entry.count, entry.protocol, entry.claimed.as_str()), (3, "https", ""));
+        assert_eq!(entry.reason, "as many connections as there may be: 1");
+        assert_eq!(entry.peer.to_string(), "127.0.0.1");
+        drop((inside, entrances));
+        tokio::task::spawn_blocking(move || serving.stop()).await.unwrap();
     }
 }

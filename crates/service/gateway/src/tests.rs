@@ -1,7 +1,7 @@
 //! The MQTT head against a scripted hub and a scripted client, on simulated time.
 
 mod client;
-mod hub;
+pub(crate) mod hub;
 
 use std::rc::Rc;
 use std::time::Duration;
