@@ -6,6 +6,7 @@ mod background;
 mod bench;
 mod budget;
 mod check;
+mod compatibility;
 mod demo;
 mod dist;
 mod engine;
@@ -38,6 +39,8 @@ enum Task {
     Test(check::Options),
     /// Check the rules no compiler knows: layers, allowed crates, file heads, words
     Tidy,
+    /// Write docs/reference/compatibility.md from tests/compatibility.toml, if the last test run shows what it claims
+    Compatibility,
     /// Make the modules' container images in the Docker Engine, without any registry
     Images,
     /// Install what the tests need (Debian and Python packages) and stop there
@@ -69,6 +72,7 @@ fn perform(task: Task) -> Outcome {
     match task {
         Task::Test(options) => check::run(&workspace, &options),
         Task::Tidy => tidy::run(&workspace),
+        Task::Compatibility => compatibility::run(&workspace),
         Task::Images => {
             machine::prepare(&workspace)?;
             let _engine = Engine::ensure(&workspace)?;
