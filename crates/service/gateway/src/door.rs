@@ -3,18 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use skerry_model::{ClientId, Monotonic, Now, Timestamp};
+use skerry_model::{ClientId, Now, Timestamp};
+
+use crate::lines::Lines;
 
 /// Refusals are remembered for this many (peer, claimed name) pairs; the one seen least recently makes room.
 const REFUSED_MAX: usize = 1_000;
-/// The same peer, name and reason is logged at most once in this time; what came between is counted.
-const LOG_EVERY: Duration = Duration::from_secs(60);
-/// Lines about one peer in that time, whatever names and reasons it comes up with.
-const LINES_MAX: u32 = 10;
-/// Reasons of one entry that are told apart in that time; further ones are not logged.
-const REASONS_MAX: usize = 4;
 
 /// A client that is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,23 +49,9 @@ pub struct Refused {
 struct Book {
     next: u64,
     connected: BTreeMap<u64, Connected>,
-    refused: BTreeMap<(IpAddr, String), Entry>,
-    lines: BTreeMap<IpAddr, Lines>,
+    refused: BTreeMap<(IpAddr, String), Refused>,
+    lines: Lines,
     refusals: u64,
-}
-
-struct Entry {
-    refused: Refused,
-    /// The reasons that were logged since `logged_since`.
-    logged: Vec<String>,
-    logged_since: Monotonic,
-}
-
-/// What was logged about one peer.
-struct Lines {
-    since: Monotonic,
-    written: u32,
-    held_back: u64,
 }
 
 /// The list of who is in and who was kept out; memory is bounded by named limits.
@@ -122,7 +103,7 @@ impl Door {
 
     /// Who was refused, the most recent first.
     pub fn refused(&self) -> Vec<Refused> {
-        let mut refused: Vec<_> = self.lock().refused.values().map(|entry| entry.refused.clone()).collect();
+        let mut refused: Vec<_> = self.lock().refused.values().cloned().collect();
         refused.sort_by_key(|entry| std::cmp::Reverse(entry.last));
         refused
     }
@@ -144,68 +125,25 @@ impl Book {
         self.refusals += 1;
         let key = (peer, claimed.to_owned());
         if !self.refused.contains_key(&key) && self.refused.len() >= REFUSED_MAX {
-            let oldest = self.refused.iter().min_by_key(|(_, entry)| entry.refused.last).map(|(key, _)| key.clone());
+            let oldest = self.refused.iter().min_by_key(|(_, entry)| entry.last).map(|(key, _)| key.clone());
             if let Some(oldest) = oldest {
                 self.refused.remove(&oldest);
             }
         }
-        let entry = self.refused.entry(key).or_insert_with(|| Entry {
-            refused: Refused {
-                peer,
-                claimed: claimed.to_owned(),
-                protocol,
-                reason: String::new(),
-                first: now.wall,
-                last: now.wall,
-                count: 0,
-            },
-            logged: Vec::new(),
-            logged_since: now.monotonic,
+        let entry = self.refused.entry(key).or_insert_with(|| Refused {
+            peer,
+            claimed: claimed.to_owned(),
+            protocol,
+            reason: String::new(),
+            first: now.wall,
+            last: now.wall,
+            count: 0,
         });
-        let is_news = entry.count(now, protocol, reason);
-        self.line_about(now.monotonic, peer, is_news)
-    }
-
-    /// Whether a line about `peer` is written, and how many refusals were not told since the last one.
-    fn line_about(&mut self, now: Monotonic, peer: IpAddr, is_news: bool) -> Option<u64> {
-        if !self.lines.contains_key(&peer) && self.lines.len() >= REFUSED_MAX {
-            self.lines.retain(|_, lines| now.since(lines.since) < LOG_EVERY);
-            if self.lines.len() >= REFUSED_MAX {
-                // More peers than can be told apart: they are on the list, but nobody could read so many lines.
-                return None;
-            }
-        }
-        let lines = self.lines.entry(peer).or_insert(Lines { since: now, written: 0, held_back: 0 });
-        if now.since(lines.since) >= LOG_EVERY {
-            (lines.since, lines.written) = (now, 0);
-        }
-        if is_news && lines.written < LINES_MAX {
-            lines.written += 1;
-            return Some(std::mem::take(&mut lines.held_back));
-        }
-        lines.held_back += 1;
-        None
-    }
-}
-
-impl Entry {
-    /// Counts one more; answers whether its reason was not logged lately.
-    fn count(&mut self, now: Now, protocol: &'static str, reason: &str) -> bool {
-        self.refused.count += 1;
-        self.refused.last = now.wall;
-        self.refused.protocol = protocol;
-        reason.clone_into(&mut self.refused.reason);
-        if now.monotonic.since(self.logged_since) >= LOG_EVERY {
-            self.logged.clear();
-        }
-        if self.logged.iter().any(|logged| logged == reason) || self.logged.len() >= REASONS_MAX {
-            return false;
-        }
-        if self.logged.is_empty() {
-            self.logged_since = now.monotonic;
-        }
-        self.logged.push(reason.to_owned());
-        true
+        entry.count += 1;
+        entry.last = now.wall;
+        entry.protocol = protocol;
+        reason.clone_into(&mut entry.reason);
+        self.lines.admit(now.monotonic, peer, &[claimed, reason])
     }
 }
 
@@ -223,6 +161,10 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use skerry_model::Monotonic;
+
     use super::*;
 
     fn now(seconds: u64) -> Now {
@@ -265,34 +207,6 @@ mod tests {
         );
         assert_eq!((refused[1].first, refused[1].last), (now(0).wall, now(4).wall));
         assert_eq!(door.refusals(), 6);
-    }
-
-    /// What is logged of refusals at the given seconds: `unlogged` of each line.
-    fn lines(refusals: &[(u64, u8, &str, &str)]) -> Vec<Option<u64>> {
-        let mut book = Book::default();
-        let note =
-            |&(at, from, name, reason): &(u64, u8, &str, &str)| book.note(now(at), peer(from), "mqtt", name, reason);
-        refusals.iter().map(note).collect()
-    }
-
-    #[test]
-    fn one_line_a_minute_for_the_same_peer_name_and_reason() {
-        let told = lines(&[(0, 1, "d", "key"), (1, 1, "d", "key"), (59, 1, "d", "key"), (60, 1, "d", "key")]);
-        assert_eq!(told, [Some(0), None, None, Some(2)]);
-        let told = lines(&[(0, 1, "d", "key"), (1, 1, "d", "expired"), (2, 1, "d", "key"), (3, 1, "d", "expired")]);
-        assert_eq!(told, [Some(0), Some(0), None, None], "reasons that take turns are no news");
-        let told = lines(&[(0, 1, "d", "key"), (1, 2, "d", "key"), (2, 1, "e", "key")]);
-        assert_eq!(told, [Some(0), Some(0), Some(0)], "another peer or name is news");
-    }
-
-    #[test]
-    fn a_peer_that_invents_names_does_not_flood_the_log() {
-        let names: Vec<String> = (0..1_000).map(|n| format!("d{n}")).collect();
-        let flood: Vec<_> = names.iter().map(|name| (0, 1, name.as_str(), "unknown")).collect();
-        let told = lines(&flood);
-        assert_eq!(told.iter().flatten().count(), LINES_MAX as usize);
-        let later = [flood, vec![(60, 1, "again", "unknown")]].concat();
-        assert_eq!(lines(&later).last(), Some(&Some(990)), "and it is told how many there were");
     }
 
     #[test]

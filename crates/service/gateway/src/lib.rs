@@ -10,6 +10,7 @@ mod door;
 mod gateway;
 mod http;
 mod lane;
+mod lines;
 mod mailbox;
 mod mqtt;
 mod runtime;
