@@ -5,6 +5,7 @@ module of an edge (`create` with `"how": "edge_environment"`): only what it is c
 """
 
 import os
+import threading
 import time
 
 from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient, Message, MethodResponse, exceptions
@@ -14,6 +15,7 @@ from lines import event, serve
 client = None
 is_module = False
 answers = {}
+told_to_stop = threading.Event()
 
 
 def create(how, kind, text=None, ca_file=None, options=None):
@@ -99,6 +101,18 @@ def send_many(prefix, count, output=None, pause=0, keep_trying=False):
         time.sleep(pause)
 
 
+def send_until_told(prefix, output=None, pause=0):
+    """As many messages as there is time for until `stop_sending` is called, otherwise like `send_many`; how many."""
+    told_to_stop.clear()
+    number = 0
+    while not told_to_stop.is_set():
+        send("{}-{}".format(prefix, number), output)
+        event("sent", prefix=prefix, number=number)
+        number += 1
+        time.sleep(pause)
+    return number
+
+
 def answer(name, status=200, payload=None, silent=False):
     """What the next requests of this method get."""
     answers[name] = None if silent else {"status": status, "payload": payload}
@@ -115,6 +129,8 @@ serve(
         "listen": listen,
         "send": send,
         "send_many": send_many,
+        "send_until_told": send_until_told,
+        "stop_sending": told_to_stop.set,
         "answer": answer,
         "environment": environment,
         "connect": lambda: client.connect(),

@@ -1,5 +1,6 @@
 //! Talking to a script that runs one of Azure's SDKs: commands in, answers and events out, one JSON object per line.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -22,6 +23,8 @@ pub struct Conversation {
     calls: u64,
     /// Lines before this one hold no event that is still to be taken.
     events_from: usize,
+    /// The same for events of one kind.
+    kinds_from: BTreeMap<String, usize>,
 }
 
 /// How the script is heard and spoken to.
@@ -73,7 +76,7 @@ impl Invitation {
         let hears = stream.try_clone().unwrap_or_else(|cause| panic!("{name}: {cause}"));
         output.follow(Stream::Out, hears);
         let voice = Voice::Socket { name: name.to_owned(), output, stream };
-        Conversation { voice, calls: 0, events_from: 0 }
+        Conversation::over(voice)
     }
 }
 
@@ -109,9 +112,17 @@ impl Voice {
     }
 
     fn lines_so_far(&self) -> usize {
+        self.output().length()
+    }
+
+    fn lines_from(&self, from: usize) -> Vec<String> {
+        self.output().lines_from(from)
+    }
+
+    fn output(&self) -> &Output {
         match self {
-            Voice::Program(program) => program.lines_so_far(),
-            Voice::Socket { output, .. } => output.length(),
+            Voice::Program(program) => program.output(),
+            Voice::Socket { output, .. } => output,
         }
     }
 }
@@ -134,7 +145,11 @@ impl Conversation {
         assert!(script.is_file(), "{} is not there", script.display());
         let mut command = Command::new(python());
         command.arg("-u").arg(script).envs(environment.iter().copied());
-        Conversation { voice: Voice::Program(Program::start(name, &mut command)), calls: 0, events_from: 0 }
+        Conversation::over(Voice::Program(Program::start(name, &mut command)))
+    }
+
+    fn over(voice: Voice) -> Conversation {
+        Conversation { voice, calls: 0, events_from: 0, kinds_from: BTreeMap::new() }
     }
 
     /// Calls and waits for the answer, which must be a result.
@@ -177,27 +192,41 @@ impl Conversation {
         }
     }
 
-    /// The next event of this kind that was not taken yet. Events of other kinds before it are passed over for good.
+    /// The next event of this kind that was not taken yet.
     #[track_caller]
     pub fn event(&mut self, kind: &str) -> Value {
         self.event_where(kind, |_| true)
     }
 
-    /// The next event of this kind that fits.
+    /// The next event of this kind that fits. Others of this kind before it are passed over for good, those of other kinds are
+    /// not: between kinds there is no order.
     #[track_caller]
     pub fn event_where(&mut self, kind: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let what = format!("an event `{kind}`");
-        let (event, next) = self.voice.wait(self.events_from, &what, |line| {
-            object(line).filter(|said| said.get("event").and_then(Value::as_str) == Some(kind) && fits(said))
-        });
-        self.events_from = next;
+        let (event, next) = self.voice.wait(self.next_of(kind), &what, |line| event_of(kind, line).filter(&fits));
+        self.kinds_from.insert(kind.to_owned(), next);
         event
+    }
+
+    /// The events of this kind up to now that were not taken or passed over; they stay.
+    pub fn events_so_far(&self, kind: &str) -> Vec<Value> {
+        let lines = self.voice.lines_from(self.next_of(kind));
+        lines.iter().filter_map(|line| event_of(kind, line)).collect()
+    }
+
+    /// The first line that may hold the next event of this kind.
+    fn next_of(&self, kind: &str) -> usize {
+        self.kinds_from.get(kind).copied().unwrap_or(0).max(self.events_from)
     }
 
     /// Forgets all events up to now.
     pub fn skip_events(&mut self) {
         self.events_from = self.voice.lines_so_far();
     }
+}
+
+fn event_of(kind: &str, line: &str) -> Option<Value> {
+    object(line).filter(|said| said.get("event").and_then(Value::as_str) == Some(kind))
 }
 
 fn object(line: &str) -> Option<Value> {
@@ -218,12 +247,13 @@ mod tests {
             r#"n=0; while read line; do n=$((n+1)); echo "noise"; echo "{\"event\":\"seen\",\"n\":$n}"
                case $line in *bad*) echo "{\"id\":$n,\"error\":\"Oops: $n\"}";; *) echo "{\"id\":$n,\"result\":{\"n\":$n}}";; esac; done"#,
         ]);
-        Conversation { voice: Voice::Program(Program::start("echo", &mut command)), calls: 0, events_from: 0 }
+        Conversation::over(Voice::Program(Program::start("echo", &mut command)))
     }
 
     #[test]
     fn calls_are_answered_and_events_taken_once() {
         let mut script = conversation();
+        assert_eq!(script.events_so_far("seen"), Vec::<Value>::new());
         assert_eq!(script.call("one", json!({ "x": 1 })), json!({ "n": 1 }));
         assert_eq!(script.try_call("bad", json!({})), Err("Oops: 2".to_owned()));
         assert_eq!(script.event("seen")["n"], 1);
@@ -231,6 +261,23 @@ mod tests {
         let late = script.begin("three", json!({}));
         assert_eq!(script.event_where("seen", |event| event["n"] == 3)["n"], 3);
         assert_eq!(script.finish(late), Ok(json!({ "n": 3 })));
+        script.call("four", json!({}));
+        let fourth = json!({ "event": "seen", "n": 4 });
+        assert_eq!(script.events_so_far("seen"), std::slice::from_ref(&fourth), "the one that is still to be taken");
+        assert_eq!(script.event("seen"), fourth);
+        script.call("five", json!({}));
+        script.skip_events();
+        assert_eq!(script.events_so_far("seen"), Vec::<Value>::new());
+    }
+
+    #[test]
+    fn events_of_one_kind_leave_those_of_others() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", r#"for kind in a b a b; do echo "{\"event\":\"$kind\"}"; done; read line"#]);
+        let mut script = Conversation::over(Voice::Program(Program::start("kinds", &mut command)));
+        for kind in ["b", "b", "a", "a"] {
+            script.event(kind);
+        }
     }
 
     #[test]

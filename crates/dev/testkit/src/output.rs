@@ -96,6 +96,12 @@ impl Output {
         said.lines.iter().map(|(_, line)| line).filter(|line| line.contains(text)).cloned().collect()
     }
 
+    /// The lines so far from number `from` on.
+    pub(crate) fn lines_from(&self, from: usize) -> Vec<String> {
+        let said = self.said();
+        said.lines.iter().skip(from.saturating_sub(said.dropped)).map(|(_, line)| line.clone()).collect()
+    }
+
     /// How many lines there were so far.
     pub(crate) fn length(&self) -> usize {
         let said = self.said();

@@ -81,6 +81,11 @@ impl Program {
         self.output.length()
     }
 
+    /// Everything it says.
+    pub(crate) fn output(&self) -> &Output {
+        &self.output
+    }
+
     #[track_caller]
     pub(crate) fn wait<T>(&self, from: usize, what: &str, wanted: impl FnMut(Stream, &str) -> Option<T>) -> (T, usize) {
         match self.output.wait(from, PATIENCE, wanted) {

@@ -1,9 +1,14 @@
-//! Connections of azure-iot-device to the hub: refused, taken over, lost and found, renewed.
+//! Connections of azure-iot-device to the hub: refused, taken over, lost and found, renewed, ended.
 
 use serde_json::json;
-use skerry_testkit::{Hub, sas_token};
+use skerry_testkit::{Hub, HubOptions, sas_token};
 
-use crate::actors::{Client, From, service};
+use crate::actors::{Client, service};
+use crate::outages::{
+    Outage, a_token_ends_the_connection_when_it_expires, eager, nothing_is_lost_when_a_token_is_renewed, renewing,
+    resigned, seconds_now,
+};
+use crate::scenarios as scenario;
 
 #[test]
 fn a_wrong_key_is_final() {
@@ -11,9 +16,7 @@ fn a_wrong_key_is_final() {
     let right = hub.create_device("dev-1");
     let other = hub.create_device("dev-2");
     let wrong = right.text().replace(right.part("SharedAccessKey"), other.part("SharedAccessKey"));
-    let mut device = Client::device(&hub, &wrong);
-    let refused = device.talk.try_call("connect", json!({})).unwrap_err();
-    assert!(refused.starts_with("CredentialError"), "{refused}");
+    scenario::a_wrong_key_is_final(Client::device(&hub, &wrong));
 }
 
 #[test]
@@ -39,67 +42,39 @@ fn a_disabled_device_is_put_out_and_kept_out() {
 fn the_newer_connection_takes_over() {
     let hub = Hub::start();
     let connection_string = hub.create_device("dev-1");
-    // Without this the older one would take over again.
-    let options = json!({ "connection_retry": false });
-    let mut older = Client::create(&hub.ca_file(), "device", From::ConnectionString(connection_string.text()), options);
-    older.connect();
-    older.wait_for_connection(true);
+    let mut older = Client::create(&hub.ca_file(), connection_string.text(), resigned());
     let mut newer = Client::device(&hub, connection_string.text());
-    newer.connect();
-    older.wait_for_connection(false);
-    newer.talk.call("send", json!({ "data": "still here" }));
+    scenario::the_newer_connection_takes_over(&mut older, &mut newer);
 }
 
 #[test]
 fn a_token_is_renewed_and_nothing_lost() {
     let hub = Hub::start();
+    let mut device = Client::create(&hub.ca_file(), hub.create_device("dev-1").text(), renewing());
+    nothing_is_lost_when_a_token_is_renewed(&hub, &mut device, None);
+}
+
+#[test]
+fn a_given_token_ends_the_connection_when_it_expires() {
+    let hub = Hub::start_with(&HubOptions { config: "clock_skew_seconds = 0\n".to_owned() });
     let connection_string = hub.create_device("dev-1");
-    // The SDK renews 120 s before the end: here every 10 s.
-    let options = json!({ "sastoken_ttl": 130 });
-    let mut device =
-        Client::create(&hub.ca_file(), "device", From::ConnectionString(connection_string.text()), options);
-    device.talk.call("listen", json!({ "methods": true }));
-    device.wait_for_connection(true);
-    device.talk.skip_events();
-    let sending = device.talk.begin("send_many", json!({ "prefix": "renewal", "count": 200, "pause": 0.07 }));
-    device.wait_for_connection(false);
-    device.wait_for_connection(true);
-    device.talk.finish(sending).unwrap();
-    let mut events = hub.events();
-    for number in 0..200 {
-        // What was not acknowledged before the change is sent again after it, so some may come twice.
-        let body = format!("renewal-{number}");
-        events.next_where("message that was acknowledged", |event| event["body"] == body);
-    }
-    let mut service = service(&hub);
-    let invoke = json!({ "name": "x", "device_id": "dev-1" });
-    assert_eq!(service.call("invoke", invoke)["status"], 200, "the subscription outlives the connection");
+    let expiry = seconds_now() + 6;
+    let resource = format!("{}/devices/dev-1", hub.host());
+    let token = sas_token(&resource, connection_string.part("SharedAccessKey"), expiry);
+    let mut device = Client::create_with_token(&hub.ca_file(), &resource, &token, resigned());
+    a_token_ends_the_connection_when_it_expires(&mut device, expiry);
 }
 
 #[test]
 fn a_client_finds_a_hub_that_was_killed_and_loses_nothing() {
     let mut hub = Hub::start();
-    let connection_string = hub.create_device("dev-1");
-    let options = json!({ "connection_retry_interval": 1 });
-    let mut device =
-        Client::create(&hub.ca_file(), "device", From::ConnectionString(connection_string.text()), options);
-    device.talk.call("listen", json!({ "methods": true, "desired": true }));
-    device.talk.call("patch_reported", json!({ "patch": { "kept": true } }));
-    device.talk.skip_events();
-    let messages = json!({ "prefix": "outage", "count": 60, "pause": 0.02, "keep_trying": true });
-    let sending = device.talk.begin("send_many", messages);
-    device.talk.event_where("sent", |event| event["number"] == 20);
+    let mut device = Client::create(&hub.ca_file(), hub.create_device("dev-1").text(), eager());
+    let outage = Outage::begin(&mut device);
     hub.kill();
     device.wait_for_connection(false);
     hub.start_again();
     device.wait_for_connection(true);
-    device.talk.finish(sending).unwrap();
-    let mut events = hub.events();
-    for number in 0..60 {
-        let body = format!("outage-{number}");
-        events.next_where("message that was acknowledged", |event| event["body"] == body);
-    }
-    assert_eq!(device.twin()["reported"]["kept"], true, "acknowledged before the kill");
+    outage.end(&hub, &mut device);
 }
 
 #[test]
@@ -109,10 +84,8 @@ fn a_given_token_is_good_for_whom_it_names() {
     let resource = format!("{}/devices/dev-1", hub.host());
     let token = |key: &str| sas_token(&resource, key, 4_000_000_000);
     let right = token(one.part("SharedAccessKey"));
-    let mut device = Client::create(&hub.ca_file(), "device", From::Token(&right), json!({}));
+    let mut device = Client::create_with_token(&hub.ca_file(), &resource, &right, json!({}));
     device.talk.call("send", json!({ "data": "with a given token" }));
     let forged = token(other.part("SharedAccessKey"));
-    let mut device = Client::create(&hub.ca_file(), "device", From::Token(&forged), json!({}));
-    let refused = device.talk.try_call("connect", json!({})).unwrap_err();
-    assert!(refused.starts_with("CredentialError"), "{refused}");
+    scenario::a_wrong_key_is_final(Client::create_with_token(&hub.ca_file(), &resource, &forged, json!({})));
 }

@@ -3,7 +3,7 @@
 use skerry_testkit::Hub;
 
 use crate::actors::Client;
-use crate::device_scenarios as scenario;
+use crate::scenarios as scenario;
 
 fn device() -> (Hub, Client) {
     let hub = Hub::start();
@@ -14,7 +14,7 @@ fn device() -> (Hub, Client) {
 #[test]
 fn telemetry_is_acknowledged_with_all_its_properties() {
     let (hub, mut device) = device();
-    scenario::telemetry_is_acknowledged_with_all_its_properties(&hub, &mut device);
+    scenario::telemetry_is_acknowledged_with_all_its_properties(&hub, &mut device, None);
 }
 
 #[test]
@@ -36,15 +36,10 @@ fn a_method_is_answered() {
 }
 
 #[test]
-fn commands_wait_for_the_device_and_arrive_in_order() {
+fn commands_wait_arrive_in_order_and_once() {
     let hub = Hub::start();
     let connection_string = hub.create_device("dev-1");
     let mut device = Client::device(&hub, connection_string.text());
-    scenario::commands_wait_for_the_device_and_arrive_in_order(&hub, &mut device);
-
-    device.talk.call("shutdown", serde_json::json!({}));
-    let mut next = Client::device(&hub, connection_string.text());
-    next.talk.call("listen", serde_json::json!({ "messages": true }));
-    scenario::send_command(&hub, "four", &[]);
-    assert_eq!(next.talk.event("message")["data"], "\"four\"", "what was settled is not sent again");
+    let next = || Client::device(&hub, connection_string.text());
+    scenario::commands_wait_arrive_in_order_and_once(&hub, &mut device, next);
 }

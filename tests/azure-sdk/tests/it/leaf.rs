@@ -1,55 +1,143 @@
 //! Every operation of a device on azure-iot-device that uses an edge as its gateway.
 
-use serde_json::json;
-use skerry_testkit::{Edge, Hub};
+use serde_json::{Value, json};
+use skerry_testkit::{ConnectionString, Edge, EdgeOptions, Hub, sas_token};
 
-use crate::actors::{Client, From};
-use crate::device_scenarios as scenario;
+use crate::actors::{Client, service};
+use crate::outages::{
+    Outage, a_client_of_an_edge_outlasts_its_hub, a_token_ends_the_connection_when_it_expires, eager,
+    nothing_is_lost_when_a_token_is_renewed, renewing, resigned, seconds_now,
+};
+use crate::scenarios::{self as scenario, send_command};
 
+/// A hub and an edge whose routes send everything up, with a device `dev-1` below it.
 struct Place {
     hub: Hub,
-    _edge: Edge,
-    device: Client,
+    edge: Edge,
+    connection_string: ConnectionString,
 }
 
-/// A hub, an edge whose routes send everything up, and a device below it.
-fn place() -> Place {
-    let hub = Hub::start();
-    let edge = Edge::start(&hub, "edge-1");
-    edge.deploy(&hub, &json!({}), &json!({ "all": "FROM /messages/* INTO $upstream" }));
-    edge.wait_until_listening();
-    let connection_string = edge.create_leaf(&hub, "dev-1");
-    let from = From::ConnectionString(connection_string.text());
-    let device = Client::create(&edge.ca_file(), "device", from, json!({}));
-    Place { hub, _edge: edge, device }
+impl Place {
+    fn new() -> Self {
+        Self::with(&EdgeOptions::default())
+    }
+
+    fn with(options: &EdgeOptions) -> Self {
+        let hub = Hub::start();
+        let edge = Edge::start_with(&hub, "edge-1", options);
+        edge.deploy(&hub, &json!({}), &json!({ "all": "FROM /messages/* INTO $upstream" }));
+        edge.wait_until_listening();
+        let connection_string = edge.create_leaf(&hub, "dev-1");
+        Self { hub, edge, connection_string }
+    }
+
+    fn device(&self) -> Client {
+        self.device_with(json!({}))
+    }
+
+    fn device_with(&self, options: Value) -> Client {
+        Client::create(&self.edge.ca_file(), self.connection_string.text(), options)
+    }
+
+    /// A client with a token of its own, signed with `key`, that goes through the edge.
+    fn with_token(&self, client: &str, key: &str, expiry: u64) -> Client {
+        let resource = format!("{}/devices/{client}", self.hub.host());
+        let token = sas_token(&resource, key, expiry);
+        let mut options = resigned();
+        options["gateway_hostname"] = json!(self.edge.host());
+        Client::create_with_token(&self.edge.ca_file(), &resource, &token, options)
+    }
 }
 
 #[test]
 fn telemetry_is_acknowledged_with_all_its_properties() {
-    let mut place = place();
-    scenario::telemetry_is_acknowledged_with_all_its_properties(&place.hub, &mut place.device);
+    let place = Place::new();
+    scenario::telemetry_is_acknowledged_with_all_its_properties(&place.hub, &mut place.device(), None);
 }
 
 #[test]
 fn a_twin_is_read_reported_and_announced() {
-    let mut place = place();
-    scenario::a_twin_is_read_reported_and_announced(&place.hub, &mut place.device);
+    let place = Place::new();
+    scenario::a_twin_is_read_reported_and_announced(&place.hub, &mut place.device());
 }
 
 #[test]
 fn a_bad_reported_patch_is_refused_and_changes_nothing() {
-    let mut place = place();
-    scenario::a_bad_reported_patch_is_refused_and_changes_nothing(&mut place.device);
+    let place = Place::new();
+    scenario::a_bad_reported_patch_is_refused_and_changes_nothing(&mut place.device());
 }
 
 #[test]
 fn a_method_is_answered() {
-    let mut place = place();
-    scenario::a_method_is_answered(&place.hub, &mut place.device);
+    let place = Place::new();
+    scenario::a_method_is_answered(&place.hub, &mut place.device());
 }
 
 #[test]
-fn commands_wait_for_the_device_and_arrive_in_order() {
-    let mut place = place();
-    scenario::commands_wait_for_the_device_and_arrive_in_order(&place.hub, &mut place.device);
+fn commands_wait_arrive_in_order_and_once() {
+    let place = Place::new();
+    scenario::commands_wait_arrive_in_order_and_once(&place.hub, &mut place.device(), || place.device());
+}
+
+#[test]
+fn a_wrong_key_is_final() {
+    let place = Place::new();
+    let (right, other) = (&place.connection_string, place.hub.create_device("dev-2"));
+    let wrong = right.text().replace(right.part("SharedAccessKey"), other.part("SharedAccessKey"));
+    scenario::a_wrong_key_is_final(Client::create(&place.edge.ca_file(), &wrong, json!({})));
+}
+
+#[test]
+fn the_newer_connection_takes_over() {
+    let place = Place::new();
+    scenario::the_newer_connection_takes_over(&mut place.device_with(resigned()), &mut place.device());
+}
+
+#[test]
+fn a_token_is_renewed_and_nothing_lost() {
+    let place = Place::new();
+    nothing_is_lost_when_a_token_is_renewed(&place.hub, &mut place.device_with(renewing()), None);
+}
+
+/// Of a device, and of a module that was given its token and not the edge's signature.
+#[test]
+fn a_given_token_ends_the_connection_when_it_expires() {
+    let place = Place::with(&EdgeOptions { config: "clock_skew_seconds = 0\n".to_owned(), ..EdgeOptions::default() });
+    let module = place.hub.create_module("edge-1", "m-1");
+    let expiry = seconds_now() + 7;
+    let mut device = place.with_token("dev-1", place.connection_string.part("SharedAccessKey"), expiry);
+    let mut module = place.with_token("edge-1/modules/m-1", module.part("SharedAccessKey"), expiry);
+    module.connect();
+    a_token_ends_the_connection_when_it_expires(&mut device, expiry);
+    module.wait_for_connection(false);
+    assert!(seconds_now() <= expiry + 2, "the module was put out too late");
+    for mut late in [device, module] {
+        let refused = late.talk.try_call("connect", json!({})).unwrap_err();
+        assert!(refused.starts_with("CredentialError"), "{refused}");
+    }
+}
+
+#[test]
+fn a_client_finds_an_edge_that_was_killed_and_loses_nothing() {
+    let mut place = Place::new();
+    let mut device = place.device_with(eager());
+    device.talk.call("listen", json!({ "messages": true }));
+    let outage = Outage::begin(&mut device);
+    place.edge.kill();
+    device.wait_for_connection(false);
+    let mut service = service(&place.hub);
+    let version = device.desire(&mut service, &json!({ "while": "away" }));
+    send_command(&place.hub, "dev-1", "while away", &[]);
+    place.edge.start_again();
+    device.wait_for_connection(true);
+    assert_eq!(device.talk.event("message")["data"], "\"while away\"");
+    assert_eq!(device.desired_patch(&version)["while"], "away");
+    outage.end(&place.hub, &mut device);
+}
+
+#[test]
+fn a_client_outlasts_the_hub() {
+    let mut place = Place::new();
+    let mut device = place.device();
+    a_client_of_an_edge_outlasts_its_hub(&mut place.hub, &mut device);
 }
