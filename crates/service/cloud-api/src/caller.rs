@@ -2,7 +2,7 @@
 
 use skerry_cloud_hub::Rights;
 use skerry_dialect::{http, sas};
-use skerry_gateway::{Actor, ActorId, Backend as _, Claim, Credential, Proof, TokenSigner, proof};
+use skerry_gateway::{Actor, ActorId, Backend as _, Claim, Credential, HttpRefusal, Proof, TokenSigner, proof};
 use skerry_model::{ClientId, Denied, DeviceId, ErrorCode, RequestError, SasToken};
 
 use crate::CloudApi;
@@ -18,13 +18,13 @@ pub(crate) enum Right {
 
 impl CloudApi {
     /// Requires the token of a policy that has `right`.
-    pub(crate) async fn service(&self, call: &Call<'_>, right: Right) -> Result<(), RequestError> {
+    pub(crate) async fn service(&self, call: &Call<'_>, right: Right) -> Result<(), HttpRefusal> {
         let checked = self.check_service(call, right).await;
         checked.map_err(|(claimed, denied)| self.refused(call, &claimed, denied))
     }
 
     /// Requires the token of `client` itself, or of a policy (whose rights the hub checks).
-    pub(crate) async fn client(&self, call: &Call<'_>, client: &ClientId) -> Result<Actor, RequestError> {
+    pub(crate) async fn client(&self, call: &Call<'_>, client: &ClientId) -> Result<Actor, HttpRefusal> {
         let checked = self.check_client(call, client).await;
         checked.map_err(|denied| self.refused(call, &client.to_string(), denied))
     }
@@ -35,7 +35,7 @@ impl CloudApi {
         call: &Call<'_>,
         right: Right,
         device: &DeviceId,
-    ) -> Result<(), RequestError> {
+    ) -> Result<(), HttpRefusal> {
         if token(call).is_ok_and(|token| token.policy.is_some()) {
             return self.service(call, right).await;
         }
@@ -84,13 +84,13 @@ impl CloudApi {
     }
 
     /// Puts the refusal on the list, with its reason; the caller is told no more than that it is refused.
-    fn refused(&self, call: &Call<'_>, claimed: &str, denied: Denied) -> RequestError {
+    fn refused(&self, call: &Call<'_>, claimed: &str, denied: Denied) -> HttpRefusal {
         let now = self.hub.clock().now();
         self.door.refuse(now, call.peer.address.ip(), "https", claimed, &denied.detail);
-        match denied.code {
+        HttpRefusal::Sender(match denied.code {
             ErrorCode::Unauthorized => RequestError::new(ErrorCode::Unauthorized, "Unauthorized"),
             code => RequestError { code, detail: denied.detail },
-        }
+        })
     }
 
     fn hosts(&self) -> Vec<&str> {

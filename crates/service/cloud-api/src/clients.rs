@@ -11,7 +11,7 @@ use skerry_model::{
 use skerry_net::http::{Method, Request, Response, header};
 
 use crate::CloudApi;
-use crate::respond::{done, entity, json};
+use crate::respond::{Answered, done, entity, json};
 use crate::routes::Call;
 
 /// A whole request with many messages, in bytes (`device-https` §3).
@@ -19,13 +19,11 @@ const BATCH_BYTES_MAX: usize = 262_144;
 /// What continuation links name; any value is accepted.
 const LINK_VERSION: &str = "2020-06-30-preview";
 
-type Answered = Result<Response, RequestError>;
-
 impl CloudApi {
     /// Takes messages; 204 when they are durable.
     pub(crate) async fn telemetry(&self, call: &Call<'_>, client: &ClientId) -> Answered {
         if call.method != Method::POST {
-            return Err(call.no_such_method());
+            return Err(call.no_such_method().into());
         }
         let actor = self.client(call, client).await?;
         let messages = messages(call.request)?;
@@ -40,7 +38,7 @@ impl CloudApi {
         let asked = match call.method {
             Method::GET => ScopeRequest::read_query(question, edge, call.request.query())?,
             Method::POST | Method::PUT => ScopeRequest::read(question, edge, &call.request.body)?,
-            _ => return Err(call.no_such_method()),
+            _ => return Err(call.no_such_method().into()),
         };
         match asked {
             ScopeRequest::InTargetScope { chain, page_size, continuation } => {
@@ -60,7 +58,7 @@ impl CloudApi {
                     Some(module) => Ok(module_entity(module)),
                     None => {
                         let text = format!("module `{module}` is not registered there");
-                        Err(RequestError::new(ErrorCode::ModuleNotFound, text))
+                        Err(RequestError::new(ErrorCode::ModuleNotFound, text).into())
                     }
                 }
             }

@@ -14,13 +14,11 @@ use tokio::time::Instant;
 
 use crate::CloudApi;
 use crate::caller::Right;
-use crate::respond::json;
+use crate::respond::{Answered, json};
 use crate::routes::Call;
 
 /// Bytes of events read for one answer, all partitions together; an answer that is cut says where to go on.
 const READ_BYTES_MAX: usize = 1024 * 1024;
-
-type Answered = Result<Response, RequestError>;
 
 /// How far one partition is read.
 struct Reader {
@@ -33,7 +31,7 @@ struct Reader {
 impl CloudApi {
     pub(crate) async fn events(&self, call: &Call<'_>) -> Answered {
         if call.method != Method::GET {
-            return Err(call.no_such_method());
+            return Err(call.no_such_method().into());
         }
         self.service(call, Right::ServiceConnect).await?;
         let query = EventQuery::read(call.request.query())?;
@@ -49,7 +47,7 @@ impl CloudApi {
 
     pub(crate) async fn connections(&self, call: &Call<'_>) -> Answered {
         if call.method != Method::GET {
-            return Err(call.no_such_method());
+            return Err(call.no_such_method().into());
         }
         self.service(call, Right::ServiceConnect).await?;
         let connected = self.door.connected().into_iter().map(|one| ConnectedLine {

@@ -3,17 +3,15 @@
 use skerry_dialect::identity::{device_body, device_draft, module_body, module_draft};
 use skerry_dialect::rest::{configuration_content, device_statistics, service_statistics};
 use skerry_model::{DeviceId, ErrorCode, Json, ModuleId, RequestError};
-use skerry_net::http::{Method, Response};
+use skerry_net::http::Method;
 
 use crate::CloudApi;
 use crate::caller::Right;
-use crate::respond::{done, entity, json};
+use crate::respond::{Answered, done, entity, json};
 use crate::routes::{Call, not_built};
 
 /// Devices of one listing when the asker does not say.
 const DEVICES_LISTED: u32 = 1_000;
-
-type Answered = Result<Response, RequestError>;
 
 impl CloudApi {
     pub(crate) async fn devices(&self, call: &Call<'_>) -> Answered {
@@ -29,8 +27,8 @@ impl CloudApi {
                 let devices = self.hub.list_devices(max).await?;
                 Ok(json(Json::Array(devices.iter().map(device_body).collect()).to_string()))
             }
-            Method::POST => Err(not_built("changing many devices at once")),
-            _ => Err(call.no_such_method()),
+            Method::POST => Err(not_built("changing many devices at once").into()),
+            _ => Err(call.no_such_method().into()),
         }
     }
 
@@ -50,14 +48,14 @@ impl CloudApi {
                 self.hub.delete_device(id, &call.precondition()).await?;
                 return Ok(done());
             }
-            _ => return Err(call.no_such_method()),
+            _ => return Err(call.no_such_method().into()),
         };
         Ok(entity(&device.etag, device_body(&device).to_string()))
     }
 
     pub(crate) async fn modules(&self, call: &Call<'_>, device: &DeviceId) -> Answered {
         if call.method != Method::GET {
-            return Err(call.no_such_method());
+            return Err(call.no_such_method().into());
         }
         self.service_or_device(call, Right::RegistryRead, device).await?;
         let modules = self.hub.list_modules(device).await?;
@@ -80,14 +78,14 @@ impl CloudApi {
                 self.hub.delete_module(id, &call.precondition()).await?;
                 return Ok(done());
             }
-            _ => return Err(call.no_such_method()),
+            _ => return Err(call.no_such_method().into()),
         };
         Ok(entity(&module.etag, module_body(&module).to_string()))
     }
 
     pub(crate) async fn apply_configuration(&self, call: &Call<'_>, device: &DeviceId) -> Answered {
         if call.method != Method::POST {
-            return Err(call.no_such_method());
+            return Err(call.no_such_method().into());
         }
         self.service(call, Right::RegistryWrite).await?;
         let content = configuration_content(&call.request.body)?;
@@ -97,7 +95,7 @@ impl CloudApi {
 
     pub(crate) async fn device_statistics(&self, call: &Call<'_>) -> Answered {
         if call.method != Method::GET {
-            return Err(call.no_such_method());
+            return Err(call.no_such_method().into());
         }
         self.service(call, Right::RegistryRead).await?;
         let statistics = self.hub.statistics().await?;
@@ -107,7 +105,7 @@ impl CloudApi {
 
     pub(crate) async fn service_statistics(&self, call: &Call<'_>) -> Answered {
         if call.method != Method::GET {
-            return Err(call.no_such_method());
+            return Err(call.no_such_method().into());
         }
         self.service(call, Right::RegistryRead).await?;
         let connected = u64::try_from(self.hub.attached_count()).unwrap_or(u64::MAX);

@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use skerry_dialect::http::quoted;
+use skerry_gateway::HttpRefusal;
 use skerry_net::http::{Response, StatusCode, header};
+
+/// The answer to a request, or why it was not done.
+pub(crate) type Answered = Result<Response, HttpRefusal>;
 
 /// 200 with JSON.
 pub(crate) fn json(body: impl Into<Bytes>) -> Response {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use skerry_cloud_hub::CloudHub;
-use skerry_dialect::error::Tracking;
 use skerry_dialect::http::{self, Route};
-use skerry_gateway::{Answer, Door, HttpRoutes, Peer, failure};
+use skerry_gateway::{Answer, Door, HttpRoutes, Peer};
 use skerry_model::{ErrorCode, RequestError};
-use skerry_net::http::{HeaderName, Method, Request, Response};
+use skerry_net::http::{HeaderName, Method, Request};
 use skerry_pki::Random;
+
+use crate::respond::Answered;
 
 /// The name of the header that names an answer, for both sides' logs.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
@@ -44,7 +45,7 @@ impl CloudApi {
         Self { hub, config, door, random }
     }
 
-    async fn answer(&self, call: &Call<'_>) -> Result<Response, RequestError> {
+    async fn answer(&self, call: &Call<'_>) -> Answered {
         let route = http::route(call.method.as_str(), call.request.path())?;
         call.check_version(&route)?;
         match route {
@@ -63,7 +64,7 @@ impl CloudApi {
             Route::ServiceStatistics => self.service_statistics(call).await,
             Route::Events => self.events(call).await,
             Route::Connections => self.connections(call).await,
-            Route::Unbuilt(what) => Err(not_built(what)),
+            Route::Unbuilt(what) => Err(not_built(what).into()),
         }
     }
 }
@@ -76,14 +77,9 @@ impl HttpRoutes for CloudApi {
             let id = format!("{:032x}", self.random.u128());
             let answer = match self.answer(&call).await {
                 Ok(response) => response,
-                Err(error) => {
-                    let path = request.path();
-                    tracing::info!(
-                        peer = %peer.address, method = %call.method, path, code = ?error.code, reason = %error.detail, id,
-                        "request refused"
-                    );
-                    let at = self.hub.clock().now().wall;
-                    failure(&error, Tracking { id: &id, at })
+                Err(refusal) => {
+                    let asked = format!("{} {}", call.method, request.path());
+                    refusal.answer(&self.door, self.hub.clock().now(), &peer, &asked, &id)
                 }
             };
             answer.header(REQUEST_ID, &id).into()

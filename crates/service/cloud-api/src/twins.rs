@@ -8,18 +8,16 @@ use skerry_net::http::{HeaderName, Method, Response};
 
 use crate::CloudApi;
 use crate::caller::Right;
-use crate::respond::{done, entity, json};
+use crate::respond::{Answered, done, entity, json};
 use crate::routes::{Call, not_built};
 
 /// One tool reads the target's status from here.
 const COMMAND_STATUS: HeaderName = HeaderName::from_static("x-ms-command-statuscode");
 
-type Answered = Result<Response, RequestError>;
-
 impl CloudApi {
     pub(crate) async fn twin(&self, call: &Call<'_>, client: &ClientId) -> Answered {
         if ![Method::GET, Method::PATCH, Method::PUT].contains(&call.method) {
-            return Err(call.no_such_method());
+            return Err(call.no_such_method().into());
         }
         self.service(call, Right::ServiceConnect).await?;
         let view = if call.method == Method::GET {
@@ -39,7 +37,7 @@ impl CloudApi {
     /// A service calls a method; or a module does, which says so in a header and shows its own token.
     pub(crate) async fn invoke_method(&self, call: &Call<'_>, target: ClientId) -> Answered {
         if call.method != Method::POST {
-            return Err(call.no_such_method());
+            return Err(call.no_such_method().into());
         }
         let caller = match call.request.header_text(CALLING_MODULE_HEADER) {
             None => {
@@ -73,8 +71,8 @@ impl CloudApi {
     ) -> Answered {
         match call.method {
             Method::POST => {}
-            Method::GET => return Err(not_built("receiving commands over HTTPS")),
-            _ => return Err(call.no_such_method()),
+            Method::GET => return Err(not_built("receiving commands over HTTPS").into()),
+            _ => return Err(call.no_such_method().into()),
         }
         self.service(call, Right::ServiceConnect).await?;
         let headers = call.request.headers.iter();
@@ -95,7 +93,7 @@ impl CloudApi {
 
     pub(crate) async fn purge_commands(&self, call: &Call<'_>, device: &DeviceId) -> Answered {
         if call.method != Method::DELETE {
-            return Err(call.no_such_method());
+            return Err(call.no_such_method().into());
         }
         self.service(call, Right::ServiceConnect).await?;
         let count = self.hub.purge_commands(device).await?;

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use skerry_dialect::error::Tracking;
 use skerry_dialect::http::{Route, calling_module, invocation, method_result, route};
-use skerry_gateway::{Answer, Backend, Claim, HttpRoutes, Peer, failure, proof};
+use skerry_gateway::{Answer, Backend, Claim, HttpRefusal, HttpRoutes, Peer, proof};
 use skerry_model::{ClientId, ErrorCode, RequestError};
 use skerry_net::http::{Body, Request, Response, StatusCode, header};
 
@@ -29,10 +28,13 @@ impl EdgeRoutes {
         Self { hub, hosts, failures: AtomicU64::new(first) }
     }
 
-    async fn answer(&self, request: &Request, peer: &Peer) -> Result<Response, RequestError> {
+    async fn answer(&self, request: &Request, peer: &Peer) -> Result<Response, HttpRefusal> {
         let target = match route(request.method.as_str(), request.path())? {
             Route::Methods(target) if request.method == "POST" => target,
-            _ => return Err(RequestError::new(ErrorCode::NotFound, "an edge hub serves method invocation only")),
+            _ => {
+                let text = "an edge hub serves method invocation only";
+                return Err(RequestError::new(ErrorCode::NotFound, text).into());
+            }
         };
         let caller = self.caller(request, peer).await?;
         let invocation = invocation(target, &request.body, &self.hub.0.config.limits)?;
@@ -40,7 +42,7 @@ impl EdgeRoutes {
         Ok(Response::json(StatusCode::OK, method_result(result.status, &result.payload)?))
     }
 
-    async fn caller(&self, request: &Request, peer: &Peer) -> Result<ClientId, RequestError> {
+    async fn caller(&self, request: &Request, peer: &Peer) -> Result<ClientId, HttpRefusal> {
         let named = request
             .header_text(CALLER)
             .ok_or_else(|| RequestError::new(ErrorCode::BadRequest, "the header x-ms-edge-moduleId is missing"))?;
@@ -68,7 +70,7 @@ impl EdgeRoutes {
             Err(denied) => {
                 hub.door.refuse(now, peer.address.ip(), "https", &caller.to_string(), &denied.detail);
                 // Why is for the log; the peer learns that it is not let in.
-                Err(RequestError::new(denied.code, "the request is not authorized"))
+                Err(HttpRefusal::Sender(RequestError::new(denied.code, "the request is not authorized")))
             }
         }
     }
@@ -79,10 +81,11 @@ impl HttpRoutes for EdgeRoutes {
         Box::pin(async move {
             let response: Response = match self.answer(&request, &peer).await {
                 Ok(response) => response,
-                Err(error) => {
+                Err(refusal) => {
+                    let hub = &self.hub.0;
                     let id = format!("{:016x}", self.failures.fetch_add(1, Ordering::Relaxed));
-                    tracing::debug!(path = request.path(), %error, tracking_id = id, "a request failed");
-                    failure(&error, Tracking { id: &id, at: self.hub.0.clock.now().wall })
+                    let asked = format!("{} {}", request.method, request.path());
+                    refusal.answer(&hub.door, hub.clock.now(), &peer, &asked, &id)
                 }
             };
             Response::<Body>::from(response)

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use skerry_model::{ClientId, Now, Timestamp};
+use skerry_dialect::error;
+use skerry_model::{ClientId, Now, RequestError, Timestamp};
 
 use crate::lines::Lines;
 
@@ -51,6 +52,8 @@ struct Book {
     connected: BTreeMap<u64, Connected>,
     refused: BTreeMap<(IpAddr, String), Refused>,
     lines: Lines,
+    /// Of requests of their own account, so that these do not keep refusals at the door out of the log.
+    request_lines: Lines,
     refusals: u64,
 }
 
@@ -88,6 +91,16 @@ impl Door {
         let line = self.lock().note(now, peer, protocol, &claimed, &reason);
         if let Some(unlogged) = line {
             tracing::warn!(%peer, protocol, client = %claimed, reason, unlogged, "refused");
+        }
+    }
+
+    /// Logs that what a peer asked for was not done, although it was let in: the same reason at most once a minute, a peer at all
+    /// at most ten times a minute. The list has nothing of it.
+    pub fn refuse_request(&self, now: Now, peer: IpAddr, asked: &str, error: &RequestError, id: &str) {
+        let (asked, reason, code) = (shortened(asked), shortened(&error.detail), error::name(error.code));
+        let line = self.lock().request_lines.admit(now.monotonic, peer, &[code, &reason]);
+        if let Some(unlogged) = line {
+            tracing::info!(%peer, request = asked, code, reason, id, unlogged, "request refused");
         }
     }
 

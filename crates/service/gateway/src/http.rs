@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use skerry_dialect::error::{self, Tracking};
-use skerry_model::{ErrorCode, RequestError};
+use skerry_model::{ErrorCode, Now, RequestError};
 use skerry_net::Stream;
 use skerry_net::http::{Body, HeaderName, Request, Response, ServerLimits, StatusCode, serve_http};
 
 use crate::runtime::Runtime;
-use crate::{Backend, Peer};
+use crate::{Backend, Door, Peer};
 
 /// An answer under way.
 pub type Answer<'a> = Pin<Box<dyn Future<Output = Response<Body>> + Send + 'a>>;
@@ -23,8 +23,38 @@ pub trait HttpRoutes: Send + Sync + 'static {
     fn handle(&self, request: Request, peer: Arc<Peer>) -> Answer<'_>;
 }
 
+/// Why a request was not done.
+#[derive(Debug)]
+pub enum HttpRefusal {
+    /// Its sender was not let in. The door was told who and why; what is said here is for the sender.
+    Sender(RequestError),
+    /// Its sender was let in, or nobody asked who that is.
+    Request(RequestError),
+}
+
+impl HttpRefusal {
+    /// The answer to `asked` (method and path) of `peer`, which is logged unless the door has done that. `id` is in both, so that
+    /// one finds the other.
+    pub fn answer(self, door: &Door, now: Now, peer: &Peer, asked: &str, id: &str) -> Response {
+        let error = match self {
+            Self::Sender(error) => error,
+            Self::Request(error) => {
+                door.refuse_request(now, peer.address.ip(), asked, &error, id);
+                error
+            }
+        };
+        failure(&error, Tracking { id, at: now.wall })
+    }
+}
+
+impl From<RequestError> for HttpRefusal {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
 /// The response that says `error`, in the body and header forms all device and service SDKs know.
-pub fn failure(error: &RequestError, tracking: Tracking<'_>) -> Response {
+fn failure(error: &RequestError, tracking: Tracking<'_>) -> Response {
     let status = StatusCode::from_u16(error::status(error.code)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let response = Response::json(status, error::http_body(error, tracking))
         .header(HeaderName::from_static(error::HEADER), error::name(error.code));

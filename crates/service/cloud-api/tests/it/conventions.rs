@@ -157,3 +157,31 @@ async fn what_is_not_there_says_so() {
     let answer = world.ask_exactly("GET", "/devices").policy("iothubowner").send().await;
     assert_eq!((answer.status, answer.code().as_str()), (400, "BadRequest"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn refused_requests_are_logged_once_a_minute_for_the_same_peer_and_reason() {
+    let world = world().await;
+    let log = skerry_sim::Log::read_along();
+    for path in ["/devices/d", "/twins/d", "/devices/d"] {
+        assert_eq!(world.owner("GET", path).send().await.status, 404);
+    }
+    let [line] = &log.lines_with("request refused")[..] else { panic!("{:?}", log.lines_with("")) };
+    let parts = [PEER, "\"GET /devices/d\"", "DeviceNotFound", "unlogged=0"];
+    assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+
+    // Others have something else to say, and who has said it waits a minute.
+    for n in 0..100 {
+        assert_eq!(world.owner("GET", &format!("/devices/d{n}")).send().await.status, 404);
+    }
+    assert_eq!(log.lines_with("request refused").len(), 10);
+    tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    assert_eq!(world.owner("GET", "/devices/d").send().await.status, 404);
+    let lines = log.lines_with("request refused");
+    assert_eq!(lines.len(), 11);
+    assert!(lines[10].contains("unlogged=91"), "{}", lines[10]);
+    assert_eq!(world.door.refused(), [], "whoever is let in is not on the list of those who are not");
+
+    assert_eq!(world.ask("GET", "/devices").send().await.status, 401);
+    let lines = log.lines_with("refused");
+    assert!(lines.len() == 12 && lines[11].contains("no token was shown"), "one line, the door's: {lines:?}");
+}

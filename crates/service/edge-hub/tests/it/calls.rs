@@ -1,9 +1,13 @@
 //! Direct methods and commands.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use skerry_edge_hub::EdgeRoutes;
+use skerry_gateway::{HttpRoutes as _, Peer};
 use skerry_model::{Channel, Delivery, ErrorCode, LockToken, MethodAnswer, MethodInvocation, Outcome, Reply, Request};
+use skerry_net::http::{HeaderName, Method, Request as HttpRequest};
 
 use crate::world::{Client, World, id, text};
 
@@ -188,4 +192,28 @@ async fn a_session_that_takes_over_and_wants_no_commands_is_not_offered_them_ove
     drop(older);
     world.listen(&newer, Channel::Commands).await;
     world.until(|| newer.count() == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_requests_are_logged_once_for_the_same_peer_and_reason() {
+    let world = World::with_routes(json!({})).await;
+    let log = skerry_sim::Log::read_along();
+    let routes = EdgeRoutes::new(world.hub.clone(), vec!["hub.example".to_owned()]);
+    let peer = Arc::new(Peer { address: "192.0.2.7:4711".parse().unwrap(), certificates: Vec::new() });
+    let ask = async |request: HttpRequest| routes.handle(request, peer.clone()).await.status.as_u16();
+    for path in ["/devices/edge", "/devices/leaf", "/devices/edge"] {
+        assert_eq!(ask(HttpRequest::new(Method::GET, path)).await, 404);
+    }
+    let [line] = &log.lines_with("request refused")[..] else { panic!("{:?}", log.lines_with("")) };
+    assert!(["192.0.2.7", "GET /devices/edge", "NotFound"].iter().all(|part| line.contains(part)), "{line}");
+    assert_eq!(world.hub.door().refused(), []);
+
+    let stranger = || {
+        let request = HttpRequest::new(Method::POST, "/twins/edge/modules/b/methods?api-version=2018-06-30");
+        request.header(HeaderName::from_static("x-ms-edge-moduleid"), "edge/a")
+    };
+    assert_eq!((ask(stranger()).await, ask(stranger()).await), (401, 401));
+    let lines = log.lines_with("refused");
+    assert!(lines.len() == 2 && lines[1].contains("edge/a"), "one line for each kind: {lines:?}");
+    assert_eq!(world.hub.door().refused()[0].count, 2);
 }
