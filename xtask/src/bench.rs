@@ -127,7 +127,7 @@ pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Outcome {
     install_missing(workspace, &[MOSQUITTO_PROGRAM, MUSL])?;
     let programs = match &options.programs {
         Some(programs) => programs.clone(),
-        None => shipped::build(workspace, &["skerry-hub", "skerry-edge", "skerry-bench-broker"])?,
+        None => shipped::build(workspace)?,
     };
     let mut stage = Stage::new(workspace, "bench", &programs)?;
     stage.set_up(&manifest(json!({}), routes()), PAIRS_MAX, 0)?;

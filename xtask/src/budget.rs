@@ -46,7 +46,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Outcome {
     install_missing(workspace, &[MUSL])?;
     let programs = match &options.programs {
         Some(programs) => programs.clone(),
-        None => shipped::build(workspace, &["skerry-edge", "skerry-hub", "skerry", "skerry-bench-broker", SENSOR])?,
+        None => shipped::build(workspace)?,
     };
     let edge = programs.join("skerry-edge");
     let load = load_average();

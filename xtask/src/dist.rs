@@ -17,7 +17,7 @@ pub(crate) const PROGRAMS: [&str; 3] = ["skerry-edge", "skerry-hub", "skerry"];
 /// Builds and copies; prints where they are and how large.
 pub(crate) fn run(workspace: &Workspace) -> Outcome {
     install_missing(workspace, &[MUSL])?;
-    let built = shipped::build(workspace, &PROGRAMS)?;
+    let built = shipped::build(workspace)?;
     let folder = workspace.target.join("dist");
     fs::create_dir_all(&folder).map_err(|cause| format!("cannot create {}: {cause}", folder.display()))?;
     for name in PROGRAMS {

@@ -21,7 +21,7 @@ const LABEL: &str = "net.skerry.made-from";
 
 /// Makes all images in the running engine.
 pub(crate) fn make(workspace: &Workspace) -> Outcome {
-    let programs = shipped::build(workspace, &RUST_MODULES)?;
+    let programs = shipped::build(workspace)?;
     for module in RUST_MODULES {
         let root = fresh(workspace, module)?;
         copy(&programs.join(module), &root.join(module))?;

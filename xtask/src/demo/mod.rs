@@ -75,7 +75,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Outcome {
     let built = match &options.programs {
         Some(folder) => folder.clone(),
         None if options.debug => debug_build(workspace)?,
-        None => shipped::build(workspace, &PROGRAMS)?,
+        None => shipped::build(workspace)?,
     };
     // Held to the end: it stops the engine if it was started here.
     let _engine = if options.containers {
