@@ -54,9 +54,11 @@ fn proven_page(workspace: &Workspace) -> Outcome<String> {
     for finding in &findings {
         eprintln!("{finding}");
     }
-    let count = findings.len();
-    let kind = if count == 1 { "claim does" } else { "claims do" };
-    Err(format!("{count} {kind} not fit the {} tests of the last run: {}", report.len(), findings[0]))
+    let findings = match findings.as_slice() {
+        [only] => format!("one finding: {only}"),
+        more => format!("{} findings, the first: {}", more.len(), more[0]),
+    };
+    Err(format!("compared with the {} tests of the last run, {CLAIMS} has {findings}", report.len()))
 }
 
 /// What is claimed without having been shown, and what was shown without being claimed.

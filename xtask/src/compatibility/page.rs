@@ -8,25 +8,27 @@ use super::claims::{Claims, Operation, Place};
 const HEAD: &str = "\
 # Compatibility
 
-What of Azure IoT Hub and Azure IoT Edge works with Skerry. Every line stands on tests in this repository, and is here only
-because all of them passed. [tests/compatibility.toml](../../tests/compatibility.toml) names the tests of each;
-`cargo xtask test` runs them and fails when this page says anything else, `cargo xtask compatibility` writes it.
+What software written for Azure IoT Hub and Azure IoT Edge does with Skerry. Whatever this page says works was shown by tests
+of this repository, all of which passed; [tests/compatibility.toml](../../tests/compatibility.toml) names them for every line.
+`cargo xtask test` runs them and fails if this page says anything else; `cargo xtask compatibility` then writes it.
 
-The clients are Azure's own, as published, unmodified:
+The clients are Azure's own, unmodified, as published:
 ";
 
 const TABLE: &str = "
 ## Devices and modules
 
-* **yes**: tests do exactly this, with the client of the version above, at this place
+On `azure-iot-device`, in five places:
+
+* **yes**: a test does this there, and passed
 * **not tested**: it may work, but nothing shows that it does
-* **–**: there is no such operation at this place
+* **–**: there is no such thing there
 ";
 
 const MISSING: &str = "
 ## Not there yet
 
-Parts of the platform that Skerry does not have. Who asks for them is told so, and never that it worked.
+Parts of the platform that Skerry does not have, and what a client gets that asks for them; where a test shows it, `yes`.
 ";
 
 /// `versions` are those of the clients, in their order.
