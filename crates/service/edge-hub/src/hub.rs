@@ -159,7 +159,7 @@ impl Hub {
             if applied.is_good() {
                 self.keep_settings(&desired).await;
             }
-            self.report_settings(version, &applied).await;
+            self.report_settings(&desired, version, &applied).await;
         }
     }
 

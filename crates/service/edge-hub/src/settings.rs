@@ -85,7 +85,8 @@ impl Hub {
     /// Applies what was known before the restart; where that has a fault, the last document that had none.
     pub(crate) async fn apply_stored_settings(&self) {
         let own = ClientId::Module(self.config.own_module());
-        if let Some((desired, version)) = self.known_desired(&own).await {
+        // An empty document is what the hub above has for an edge without a deployment.
+        if let Some((desired, version)) = self.known_desired(&own).await.filter(|(desired, _)| !desired.is_empty()) {
             let applied = self.apply_settings(&desired);
             tracing::info!(version, ?applied, "the stored configuration is applied");
         }
@@ -204,21 +205,19 @@ impl Hub {
         endpoint.id(&self.config.device)
     }
 
-    /// Says upstream what became of the desired properties of `version`.
-    pub(crate) async fn report_settings(self: &Arc<Self>, version: u64, applied: &Applied) {
-        if applied.code != 200 {
-            tracing::warn!(
-                version,
-                code = applied.code,
-                description = applied.description,
-                "the configuration is refused"
-            );
+    /// Says upstream and in the log what became of the desired properties of `version`.
+    pub(crate) async fn report_settings(self: &Arc<Self>, desired: &JsonObject, version: u64, applied: &Applied) {
+        let (code, description) = (applied.code, applied.description.as_str());
+        if desired.is_empty() && self.settings.routes().is_none() {
+            tracing::info!(version, "there is no configuration for this hub yet; clients are let in when there is");
+        } else if !applied.is_good() {
+            tracing::warn!(version, code, description, "the configuration is refused, the one before stays");
         }
         let report = json!({
             "schemaVersion": "1.0",
             "version": { "version": env!("CARGO_PKG_VERSION"), "build": "skerry", "commit": "" },
             "lastDesiredVersion": version,
-            "lastDesiredStatus": { "code": applied.code, "description": applied.description },
+            "lastDesiredStatus": { "code": code, "description": description },
         });
         self.report_own(report).await;
     }

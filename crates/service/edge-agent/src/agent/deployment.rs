@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use skerry_deployment::reconcile::{Action, Plan};
 use skerry_dialect::management::ManagedModule;
-use skerry_dialect::manifest;
+use skerry_dialect::manifest::{self, AgentFault};
 use skerry_dialect::own::{DeploymentState, EdgeStatus};
 use skerry_model::manifest::DesiredStatus;
 use skerry_model::{Manifest, ModuleSpec};
@@ -52,21 +52,41 @@ impl Agent {
                 self.problems.clear();
                 self.put_in_force(manifest, version);
             }
-            Err(fault) => {
-                let told: Vec<_> = fault.errors().iter().map(ToString::to_string).collect();
-                let description = fault.description();
-                let shown = told.iter().take(ERRORS_SHOWN_MAX).cloned().collect::<Vec<_>>().join("; ");
+            Err(fault) => self.refuse(&fault, version),
+        }
+    }
+
+    /// What is in force stays. Why is reported, and logged once.
+    fn refuse(&mut self, fault: &AgentFault, version: u64) {
+        let description = fault.description();
+        let mut wrong: Vec<_> = fault.errors().iter().map(ToString::to_string).collect();
+        if wrong.is_empty() {
+            wrong.push(description.clone());
+        }
+        let result = DeploymentResult { version, code: fault.code(), description };
+        if (&self.refused, &self.result) == (&wrong, &result) {
+            return;
+        }
+        match fault {
+            AgentFault::Empty if self.manifest.is_none() => {
+                tracing::info!(version, "there is no deployment for this device yet; the edge waits for one");
+            }
+            AgentFault::Empty => {
+                tracing::warn!(version, "the deployment of this device was emptied, the manifest before stays");
+            }
+            AgentFault::Format(_) | AgentFault::Version { .. } => {
+                let errors = wrong.iter().take(ERRORS_SHOWN_MAX).cloned().collect::<Vec<_>>().join("; ");
+                let description = &result.description;
                 tracing::warn!(
                     version,
                     description,
-                    errors = shown,
+                    errors,
                     "desired properties are refused, the manifest before stays"
                 );
-                self.refused = if told.is_empty() { vec![description.clone()] } else { told };
-                self.result = DeploymentResult { version, code: fault.code(), description };
-                self.reporting.is_wanted = true;
             }
         }
+        (self.refused, self.result) = (wrong, result);
+        self.reporting.is_wanted = true;
     }
 
     fn put_in_force(&mut self, manifest: Manifest, version: u64) {

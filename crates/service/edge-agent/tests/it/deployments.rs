@@ -196,6 +196,40 @@ async fn a_refused_document_is_answered_and_leaves_everything_as_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_edge_without_a_deployment_says_that_it_waits_and_a_bad_one_is_named() {
+    let log = skerry_sim::Log::read_along();
+    let mut world = World::new();
+    world.hub.set_desired(json!({}));
+    world.start();
+    world.hub.connect();
+    world.until_reported(1, 417).await;
+    // Reading the same again is no news.
+    world.hub.disconnect();
+    world.hub.connect();
+    world.until("the twin is read again", |world| world.hub.twin_reads() == 2).await;
+    let waits = "INFO there is no deployment for this device yet; the edge waits for one version=1";
+    assert_eq!(log.lines_with("deployment"), [waits]);
+    assert_eq!(log.lines_with("refused"), Vec::<String>::new());
+    let told = world.agent.as_ref().unwrap().handle().status().await.unwrap().deployment.unwrap();
+    assert!(told.description.starts_with("This device has an empty configuration"), "{}", told.description);
+
+    world.hub.set_desired(desired(&json!({"m": {"type": "docker"}})));
+    world.hub.connect();
+    world.until_reported(2, 400).await;
+    let [line] = &log.lines_with("desired properties are refused")[..] else { panic!("{:?}", log.lines_with("")) };
+    assert!(line.starts_with("WARN") && line.contains("modules.m: `settings` is missing"), "{line}");
+
+    world.hub.set_desired(desired(&json!({"m": image("m:1")})));
+    world.hub.connect();
+    world.until_reported(3, 200).await;
+    world.hub.set_desired(json!({}));
+    world.hub.connect();
+    world.until_reported(4, 417).await;
+    assert_eq!(log.lines_with("was emptied").len(), 1);
+    assert_eq!(log.lines_with("waits for one"), [waits]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn modules_of_another_device_are_removed() {
     let mut world = World::new();
     world.hub.set_desired(desired(&json!({"m": image("m:1")})));

@@ -42,6 +42,20 @@ async fn a_document_with_a_fault_is_reported_and_changes_nothing_not_even_after_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hub_without_a_configuration_says_that_it_waits_and_a_bad_one_is_named() {
+    let log = skerry_sim::Log::read_along();
+    let world = World::bare(Setup::default()).await;
+    world.until(|| reported(&world)["lastDesiredVersion"] == 1).await;
+    assert_eq!(reported(&world)["lastDesiredStatus"]["code"], 400, "as the original says it");
+    assert_eq!(log.lines_with("there is no configuration for this hub yet").len(), 1);
+    assert_eq!(log.lines_with("refused"), Vec::<String>::new());
+    world.cloud.desire(OWN, json!({ "routes": { "toB": "FROM nowhere" } }));
+    world.until(|| reported(&world)["lastDesiredVersion"] == 2).await;
+    assert_eq!(log.lines_with("the configuration is refused").len(), 1);
+    assert_eq!(log.lines_with("there is no configuration for this hub yet").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_configuration_that_is_known() {
     let world = World::bare(Setup::default()).await;
     world.settle().await;
