@@ -8,6 +8,7 @@ use std::task::Waker;
 use skerry_gateway::{
     Actor, ActorId, Attachment, Backend, Kept, Lane, LaneMailbox, Proof, Published, SessionKey, Slots, Terms,
 };
+use skerry_listening::Listening;
 use skerry_model::{
     AuthChain, Channel, ClientId, Denied, ErrorCode, MessageView, Refusal, Reply, Request, RequestError, Settled,
     Stamp, Ticket,
@@ -17,7 +18,7 @@ use skerry_stream::PartitionId;
 use crate::CloudHub;
 use crate::authenticate::{Found, check_status};
 use crate::hub::Hub;
-use crate::sessions::{Listening, Live, SessionShared};
+use crate::sessions::{Live, SessionShared};
 use crate::telemetry::{Waiter, too_large};
 
 /// The longest model id that is kept, in bytes.
@@ -35,11 +36,11 @@ impl Backend for CloudHub {
     }
 
     async fn recall(&self, client: &ClientId) -> Vec<Kept> {
-        self.0.recall_listening(client).await
+        skerry_listening::recall(&*self.0.state, client).await
     }
 
     async fn keep(&self, client: &ClientId, listening: Vec<Kept>) {
-        self.0.keep_listening(client, &listening).await;
+        skerry_listening::keep(&*self.0.state, client, &listening).await;
     }
 }
 

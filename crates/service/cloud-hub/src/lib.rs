@@ -11,7 +11,6 @@ mod commands;
 mod config;
 mod deploy;
 mod hub;
-mod kept;
 mod lane;
 mod methods;
 mod policy;

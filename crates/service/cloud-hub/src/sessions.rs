@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skerry_gateway::{Closed, LaneMailbox, SessionKey};
+use skerry_listening::Listening;
 use skerry_model::{AuthChain, Channel, ClientId, Delivery, DeviceId, LockToken, Timestamp};
 use tokio::sync::watch;
 
@@ -69,30 +70,6 @@ impl SessionShared {
     }
 }
 
-/// The kinds of deliveries a session listens to.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Listening {
-    commands: bool,
-    methods: bool,
-    desired: bool,
-    inputs: bool,
-}
-
-impl Listening {
-    fn flag(&mut self, channel: Channel) -> &mut bool {
-        match channel {
-            Channel::Commands => &mut self.commands,
-            Channel::Methods => &mut self.methods,
-            Channel::Desired => &mut self.desired,
-            Channel::Inputs => &mut self.inputs,
-        }
-    }
-
-    pub(crate) fn to(mut self, channel: Channel) -> bool {
-        *self.flag(channel)
-    }
-}
-
 impl Live {
     /// Sends to the client.
     pub(crate) fn deliver(&self, delivery: Delivery) {
@@ -151,7 +128,7 @@ impl Sessions {
 
     /// Begins or ends listening; says whether that session is still attached.
     pub(crate) fn listen(&self, client: &ClientId, serial: u64, channel: Channel, on: bool) -> bool {
-        let attached = self.with_serial(client, serial, |live| *live.listening.flag(channel) = on).is_some();
+        let attached = self.with_serial(client, serial, |live| live.listening.set(channel, on)).is_some();
         if attached && on && channel == Channel::Methods {
             self.method_listeners.send_modify(|count| *count += 1);
         }

@@ -10,6 +10,7 @@ use std::task::Waker;
 use skerry_gateway::{
     Actor, ActorId, Attachment, Backend, Closed, Kept, Lane, LaneMailbox, Proof, Published, SessionKey, Slots, Terms,
 };
+use skerry_listening::Listening;
 use skerry_log::{NewMessage, Subscription};
 use skerry_model::{
     AuthChain, Channel, ClientId, Denied, ErrorCode, MessageView, Refusal, Reply, Request, RequestError, Settled,
@@ -21,7 +22,7 @@ use crate::EdgeHub;
 use crate::hub::Hub;
 use crate::inputs::Inputs;
 use crate::routing::{Queued, SenderRoutes};
-use crate::sessions::{Listening, Live};
+use crate::sessions::Live;
 
 impl Backend for EdgeHub {
     type Lane = EdgeLane;
@@ -39,11 +40,11 @@ impl Backend for EdgeHub {
     }
 
     async fn recall(&self, client: &ClientId) -> Vec<Kept> {
-        self.0.recall_listening(client).await
+        skerry_listening::recall(&*self.0.state, client).await
     }
 
     async fn keep(&self, client: &ClientId, listening: Vec<Kept>) {
-        self.0.keep_listening(client, &listening).await;
+        skerry_listening::keep(&*self.0.state, client, &listening).await;
     }
 }
 

@@ -13,7 +13,6 @@ mod http;
 mod hub;
 mod identities;
 mod inputs;
-mod kept;
 mod lane;
 mod methods;
 mod routing;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use skerry_gateway::{Closed, LaneMailbox, SessionKey};
+use skerry_listening::Listening;
 use skerry_model::{Channel, ClientId, Delivery, Timestamp};
 use tokio::sync::watch;
 
@@ -16,30 +17,6 @@ pub(crate) struct Live {
     pub(crate) since: Timestamp,
     /// Raised when a newer session of the same client took over; the lane looks at it without asking anybody.
     pub(crate) over: Arc<AtomicBool>,
-}
-
-/// The kinds of deliveries a session listens to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Listening {
-    pub(crate) commands: bool,
-    pub(crate) methods: bool,
-    pub(crate) desired: bool,
-    pub(crate) inputs: bool,
-}
-
-impl Listening {
-    fn flag(&mut self, channel: Channel) -> &mut bool {
-        match channel {
-            Channel::Commands => &mut self.commands,
-            Channel::Methods => &mut self.methods,
-            Channel::Desired => &mut self.desired,
-            Channel::Inputs => &mut self.inputs,
-        }
-    }
-
-    pub(crate) fn to(mut self, channel: Channel) -> bool {
-        *self.flag(channel)
-    }
 }
 
 /// Whether a client is here, for the reported properties of `$edgeHub`.
@@ -166,7 +143,7 @@ impl Sessions {
             .with(client, |live| {
                 let current = live.key.serial == serial;
                 if current {
-                    *live.listening.flag(channel) = on;
+                    live.listening.set(channel, on);
                 }
                 current
             })

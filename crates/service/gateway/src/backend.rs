@@ -41,38 +41,6 @@ pub struct Kept {
     pub acknowledged: bool,
 }
 
-impl Kept {
-    /// In words for a store: `commands`, `methods`, `desired`, `inputs`, with a `?` behind it when nothing is acknowledged.
-    pub fn to_words(listening: &[Self]) -> Vec<String> {
-        let word = |kept: &Self| {
-            let name = match kept.channel {
-                Channel::Commands => "commands",
-                Channel::Methods => "methods",
-                Channel::Desired => "desired",
-                Channel::Inputs => "inputs",
-            };
-            if kept.acknowledged { name.to_owned() } else { format!("{name}?") }
-        };
-        listening.iter().map(word).collect()
-    }
-
-    /// Reads what [`Kept::to_words`] wrote; words of a later version are left out.
-    pub fn from_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
-        let read = |word: &'a str| {
-            let (name, acknowledged) = word.strip_suffix('?').map_or((word, true), |name| (name, false));
-            let channel = match name {
-                "commands" => Channel::Commands,
-                "methods" => Channel::Methods,
-                "desired" => Channel::Desired,
-                "inputs" => Channel::Inputs,
-                _ => return None,
-            };
-            Some(Self { channel, acknowledged })
-        };
-        words.into_iter().filter_map(read).collect()
-    }
-}
-
 /// One connection runtime's view of the backend. Lives on that runtime and need not be `Send`.
 pub trait Lane {
     /// `subject` comes alive here. The actor is the subject, or may act for it along `chain`. The newest attachment fences
@@ -275,23 +243,4 @@ pub enum ActorId {
     EdgeHub(DeviceId),
     /// A policy of the hub.
     Policy(String),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_kept_is_read_back() {
-        let listening = [
-            Kept { channel: Channel::Commands, acknowledged: true },
-            Kept { channel: Channel::Methods, acknowledged: false },
-            Kept { channel: Channel::Desired, acknowledged: true },
-            Kept { channel: Channel::Inputs, acknowledged: false },
-        ];
-        let words = Kept::to_words(&listening);
-        assert_eq!(words, ["commands", "methods?", "desired", "inputs?"]);
-        assert_eq!(Kept::from_words(words.iter().map(String::as_str)), listening);
-        assert_eq!(Kept::from_words(["something new"]), []);
-    }
 }
