@@ -132,7 +132,7 @@ impl Engine {
                 }
                 _ => format!("the container engine at `{address}` cannot be reached: {}", error.cause),
             },
-            other => format!("the container engine at `{address}` broke off: {}", chain(other)),
+            other => format!("the container engine at `{address}` broke off: {}", skerry_net::with_causes(other)),
         };
         EngineError::Away(reason)
     }
@@ -196,12 +196,6 @@ fn refusal(status: StatusCode, body: &[u8]) -> EngineError {
         None => format!("{status} {}", String::from_utf8_lossy(body)),
     };
     EngineError::Refused(status, message.trim().chars().take(MESSAGE_CHARS_MAX).collect())
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A value as it can stand in a path or query.

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod causes;
 mod clock;
 mod connect;
 pub mod http;
@@ -9,6 +10,7 @@ mod listener;
 mod stream;
 mod tls;
 
+pub use causes::with_causes;
 pub use clock::Clock;
 pub use connect::{ConnectError, connect_tcp, connect_unix};
 pub use listener::{BindError, ListenAddress, Listener, Peer, PeerCredentials, Socket};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use skerry_edge_identity::{EdgeIdentity, IdentityError, SocketAccess};
 use skerry_model::{Delivery, DeviceId, ModuleName, Reply, Request};
-use skerry_net::Clock;
+use skerry_net::{Clock, with_causes};
 use skerry_uplink::{State, UplinkSession};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -42,24 +42,12 @@ impl Identities for EdgeIdentity {
     }
 
     fn open_socket(&self, module: &ModuleName, access: SocketAccess) -> Result<PathBuf, String> {
-        EdgeIdentity::open_socket(self, module, access).map_err(|error| chain(&error))
+        EdgeIdentity::open_socket(self, module, access).map_err(|error| with_causes(&error))
     }
 }
 
 fn failure(error: &IdentityError) -> IdentityFailure {
-    IdentityFailure { reason: chain(error), is_passing: error.is_passing() }
-}
-
-/// An error with everything it was caused by.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
+    IdentityFailure { reason: with_causes(error), is_passing: error.is_passing() }
 }
 
 /// An uplink session as the agent sees it.
@@ -94,7 +82,7 @@ fn upstream_state(state: &State, clock: Clock) -> UpstreamState {
     let (connection, problem) = match state {
         State::Connecting => (None, None),
         State::Connected { number } => (Some(*number), None),
-        State::Disconnected { reason, .. } => (None, Some(chain(&**reason))),
+        State::Disconnected { reason, .. } => (None, Some(with_causes(&**reason))),
         State::Refused { code, .. } => (None, Some(format!("the hub does not let $edgeAgent in: {code:?}"))),
         State::Closed => (None, Some("the session was closed".to_owned())),
     };

@@ -10,7 +10,7 @@ use skerry_model::{
     merge,
 };
 use skerry_state::{Change, Expect, Filter, Key, Kind, Page, StateError, StateStore};
-use skerry_uplink::State;
+use skerry_uplink::{State, is_final};
 use tokio::sync::Mutex;
 
 use crate::hub::Hub;
@@ -400,18 +400,6 @@ impl Hub {
             Err(error) => tracing::error!(%error, "reported properties that wait cannot be looked up"),
         }
     }
-}
-
-/// The same patch again would be refused again.
-fn is_final(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::BadRequest
-            | ErrorCode::ArgumentInvalid
-            | ErrorCode::Format
-            | ErrorCode::TooLarge
-            | ErrorCode::Forbidden
-    )
 }
 
 /// What of `pending` is newer than `sent`: members that `sent` holds with the same value are left out.

@@ -8,12 +8,13 @@ use std::time::Duration;
 use skerry_dialect::mqtt::UserName;
 use skerry_model::{AuthChain, ClientId};
 use skerry_mqtt::{Connect, client};
+use skerry_net::with_causes;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::backoff::Backoff;
 use crate::dial::Wire;
-use crate::ended::{Ended, State, chain};
+use crate::ended::{Ended, State};
 use crate::live::Live;
 use crate::shared::{End, Shared};
 use crate::token::Token;
@@ -69,7 +70,7 @@ pub(crate) async fn run(shared: Arc<Shared>, parts: Parts, dials: Arc<Semaphore>
 
 /// One line when something begins to be wrong, or becomes wrong in another way; the repetitions are for those who look closely.
 fn log(client: &ClientId, ended: &Ended, wait: Duration, told: &mut String) {
-    let reason = chain(ended);
+    let reason = with_causes(ended);
     if ended.intended() || *told == reason {
         tracing::debug!(%client, %reason, ?wait, "not connected to the hub");
     } else {

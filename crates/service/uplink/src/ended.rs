@@ -120,15 +120,3 @@ fn reason(code: ConnectReturn) -> &'static str {
         ConnectReturn::NotAuthorized => "the identity is not authorized",
     }
 }
-
-/// An error with everything it was caused by, for a log line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
-}

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use skerry_model::json::JsonObject;
-use skerry_model::{Delivery, ErrorCode, Json, MethodAnswer, MethodCall, Monotonic, Reply, Request, difference};
+use skerry_model::{Delivery, Json, MethodAnswer, MethodCall, Monotonic, Reply, Request, difference};
+use skerry_uplink::is_final;
 use tokio::sync::oneshot;
 
 use super::ModuleError;
@@ -201,16 +202,4 @@ impl Agent {
             Event::Answered
         });
     }
-}
-
-/// Whether the hub would say the same again.
-const fn is_final(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::BadRequest
-            | ErrorCode::ArgumentInvalid
-            | ErrorCode::Format
-            | ErrorCode::TooLarge
-            | ErrorCode::Forbidden
-    )
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use skerry_mqtt::{Packet, WireLimits, decode, head};
+use skerry_net::with_causes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::Task;
 use crate::dial::Wire;
-use crate::ended::{Ended, State, chain};
+use crate::ended::{Ended, State};
 use crate::live::{self, Change, Live};
 use crate::shared::{End, Inner, Shared};
 use crate::token::Token;
@@ -172,7 +173,7 @@ impl Task {
                 // A token that nobody can renew is used to its end.
                 Ok(_) => tracing::debug!(client = %self.shared.own, "there is no token that lives longer"),
                 Err(error) => {
-                    tracing::warn!(client = %self.shared.own, reason = %chain(&error), "the token is not renewed yet");
+                    tracing::warn!(client = %self.shared.own, reason = %with_causes(&error), "the token is not renewed yet");
                 }
             }
             tokio::time::sleep(RENEW_AGAIN).await;
