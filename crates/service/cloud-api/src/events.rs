@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::select_all;
-use skerry_dialect::own::{
-    ConnectedLine, Connections, Cursor, EventQuery, LINES_CONTENT_TYPE, RefusedLine, Start, cursor_line, event_line,
-};
+use skerry_dialect::own::{Cursor, EventQuery, LINES_CONTENT_TYPE, Start, cursor_line, event_line};
 use skerry_model::{ErrorCode, PropertyBag, RequestError};
 use skerry_net::http::{Method, Response, StatusCode, header};
 use skerry_stream::{Committed, Event, PartitionId, Position, Span, StreamError};
@@ -50,25 +48,7 @@ impl CloudApi {
             return Err(call.no_such_method().into());
         }
         self.service(call, Right::ServiceConnect).await?;
-        let connected = self.door.connected().into_iter().map(|one| ConnectedLine {
-            client: one.client,
-            peer: one.peer.to_string(),
-            protocol: one.protocol.to_owned(),
-            product: one.product,
-            since: one.since,
-        });
-        let refused = self.door.refused().into_iter().map(|one| RefusedLine {
-            peer: one.peer.to_string(),
-            claimed: one.claimed,
-            protocol: one.protocol.to_owned(),
-            reason: one.reason,
-            first: one.first,
-            last: one.last,
-            count: one.count,
-        });
-        let refusals = self.door.refusals();
-        let connections = Connections { connected: connected.collect(), refused: refused.collect(), refusals };
-        Ok(json(connections.document().to_string()))
+        Ok(json(self.door.connections().document().to_string()))
     }
 
     /// Which partitions to read, and from where.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use skerry_dialect::error;
+use skerry_dialect::own::{ConnectedLine, Connections, RefusedLine};
 use skerry_model::{ClientId, Now, RequestError, Timestamp};
 
 use crate::lines::Lines;
@@ -124,6 +125,27 @@ impl Door {
     /// All refusals since the start, also those whose entry made room.
     pub fn refusals(&self) -> u64 {
         self.lock().refusals
+    }
+
+    /// Both lists, as `GET /skerry/connections` of a hub and an edge's status show them.
+    pub fn connections(&self) -> Connections {
+        let connected = self.connected().into_iter().map(|one| ConnectedLine {
+            client: one.client,
+            peer: one.peer.to_string(),
+            protocol: one.protocol.to_owned(),
+            product: one.product,
+            since: one.since,
+        });
+        let refused = self.refused().into_iter().map(|one| RefusedLine {
+            peer: one.peer.to_string(),
+            claimed: one.claimed,
+            protocol: one.protocol.to_owned(),
+            reason: one.reason,
+            first: one.first,
+            last: one.last,
+            count: one.count,
+        });
+        Connections { connected: connected.collect(), refused: refused.collect(), refusals: self.refusals() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Book> {
