@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use skerry_model::{ClientId, DeviceId, FeedbackRequest, ModuleName};
 
+use crate::profile::DEFAULT;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -23,7 +25,7 @@ pub(crate) struct Arguments {
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// The saved login to use.
-    #[arg(long, global = true, env = "SKERRY_PROFILE", default_value = "default", value_name = "NAME")]
+    #[arg(long, global = true, env = "SKERRY_PROFILE", default_value = DEFAULT, value_name = "NAME")]
     pub(crate) profile: String,
     /// How long an answer may take, in seconds.
     #[arg(long, global = true, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -143,10 +145,13 @@ pub(crate) enum Module {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Twin {
-    /// Show a twin.
+    /// Show a twin; with --json all of it.
     Show {
         /// `device` or `device/module`.
         client: ClientId,
+        /// Also when each property was changed.
+        #[arg(long)]
+        metadata: bool,
     },
     /// Merge into desired properties and tags; null deletes.
     #[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["desired", "tags"]))]

@@ -11,6 +11,9 @@ use crate::failure::Failure;
 const SYSTEM_ROOTS: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
+/// The profile that is used when none is named.
+pub(crate) const DEFAULT: &str = "default";
+
 /// A hub, how to prove oneself there, and whom to trust.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Profile {
@@ -25,7 +28,7 @@ impl Profile {
         let path = path(name)?;
         let text = files::read_text(&path)
             .map_err(|cause| Failure::failed("cannot read the saved login").because(cause))?
-            .ok_or_else(|| Failure::unauthorised("not logged in to a hub; `skerry login --help` says how"))?;
+            .ok_or_else(|| Failure::unauthorised(not_logged_in(name)))?;
         Self::read(&text).map_err(|reason| Failure::failed(format!("{} is damaged: {reason}", path.display())))
     }
 
@@ -69,6 +72,13 @@ impl Profile {
         let connection = ServiceConnection::parse(connection).map_err(|error| error.to_string())?;
         Ok(Self { connection, ca_pem: table.get("ca").and_then(toml::Value::as_str).map(str::to_owned) })
     }
+}
+
+fn not_logged_in(name: &str) -> String {
+    if name == DEFAULT {
+        return "not logged in to a hub; `skerry login --help` says how".to_owned();
+    }
+    format!("no login is saved under the name `{name}`; `skerry --profile {name} login` saves one")
 }
 
 fn path(name: &str) -> Result<PathBuf, Failure> {

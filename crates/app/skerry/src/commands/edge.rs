@@ -98,7 +98,7 @@ fn description(module: &ManagedModule, now: Timestamp) -> String {
         (_, _, Some(exited)) => format!("ended{code} {}", ago(exited, now)),
         _ => String::new(),
     };
-    if !module.description.is_empty() {
+    if !module.description.is_empty() && module.description != module.status {
         text = if text.is_empty() { module.description.clone() } else { format!("{text}, {}", module.description) };
     }
     text
@@ -153,7 +153,8 @@ mod tests {
     fn a_module_says_since_when_and_why() {
         let now = Timestamp::from_unix_seconds(7_300);
         let check = |status, code, note| description(&module(status, code, note), now);
-        assert_eq!(check("running", None, ""), "up 2 hours");
+        assert_eq!(check("running", None, "running"), "up 2 hours");
+        assert_eq!(check("running", None, "healthy"), "up 2 hours, healthy");
         assert_eq!(check("failed", Some(137), "killed"), "failed (137) 2 hours ago, killed");
         assert_eq!(check("stopped", Some(0), ""), "stopped 2 hours ago");
         assert_eq!(check("backoff", Some(1), "starts again in 20 s"), "ended (1) 2 hours ago, starts again in 20 s");

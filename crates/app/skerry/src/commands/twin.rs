@@ -2,7 +2,7 @@
 
 use skerry_dialect::http::Route;
 use skerry_dialect::rest::twin_update_body;
-use skerry_model::TwinUpdate;
+use skerry_model::{Json, TwinUpdate};
 use skerry_net::http::Method;
 
 use super::input;
@@ -11,10 +11,16 @@ use crate::failure::Failure;
 use crate::hub::{Call, Hub};
 use crate::output::Output;
 
+/// When each property was changed, beside the properties.
+const METADATA: &str = "$metadata";
+
 pub(super) async fn run(command: Twin, hub: &Hub, output: &mut Output) -> Result<(), Failure> {
     match command {
-        Twin::Show { client } => {
-            let twin = hub.json(Call::new(Method::GET, &Route::Twin(client))).await?;
+        Twin::Show { client, metadata } => {
+            let mut twin = hub.json(Call::new(Method::GET, &Route::Twin(client))).await?;
+            if !metadata && !output.is_json() {
+                without_metadata(&mut twin);
+            }
             Ok(output.document(&twin)?)
         }
         Twin::Update { client, desired, tags, replace } => {
@@ -27,6 +33,16 @@ pub(super) async fn run(command: Twin, hub: &Hub, output: &mut Output) -> Result
             let twin = hub.json(call).await?;
             let version = &twin["properties"]["desired"]["$version"];
             Ok(output.line_or(&twin, format!("updated `{client}`; desired properties have version {version}"))?)
+        }
+    }
+}
+
+/// It is several times as long as what it tells about.
+fn without_metadata(twin: &mut Json) {
+    let sections = twin.get_mut("properties").and_then(Json::as_object_mut);
+    for section in sections.into_iter().flat_map(|sections| sections.values_mut()) {
+        if let Some(section) = section.as_object_mut() {
+            section.remove(METADATA);
         }
     }
 }

@@ -110,8 +110,9 @@ fn modules_are_listed() {
 
 #[test]
 fn a_twin_is_shown_and_updated() {
-    let twin = json!({"deviceId": "d", "properties": {"desired": {"rate": 5, "$version": 4}}});
-    let world = World::logged_in(vec![answer(200, &twin), answer(200, &twin), answer(200, &twin)]);
+    let twin =
+        json!({"deviceId": "d", "properties": {"desired": {"rate": 5, "$metadata": {"rate": {}}, "$version": 4}}});
+    let world = World::logged_in((0..5).map(|_| answer(200, &twin)).collect());
     expect![[r#"
         {
           "deviceId": "d",
@@ -124,6 +125,9 @@ fn a_twin_is_shown_and_updated() {
         }
     "#]]
     .assert_eq(&world.out(&["twin", "show", "d"]));
+    for whole in [["twin", "show", "d", "--metadata"], ["twin", "show", "d", "--json"]] {
+        assert!(world.out(&whole).contains("$metadata"), "{whole:?}");
+    }
     world.write("tags.json", r#"{"site":"a"}"#);
     assert_eq!(
         world.out(&["twin", "update", "d/m", "--desired", r#"{"rate":5,"old":null}"#, "--tags", "@{home}/tags.json"]),
@@ -131,6 +135,12 @@ fn a_twin_is_shown_and_updated() {
     );
     world.out(&["twin", "update", "d", "--replace", "--desired", "{}", "--json"]);
     expect![[r#"
+        GET /twins/d?api-version=2021-04-12
+          token: policy iothubowner for 127.0.0.1
+
+        GET /twins/d?api-version=2021-04-12
+          token: policy iothubowner for 127.0.0.1
+
         GET /twins/d?api-version=2021-04-12
           token: policy iothubowner for 127.0.0.1
 

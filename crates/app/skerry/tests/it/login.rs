@@ -53,6 +53,9 @@ fn without_a_login_the_way_to_it_is_told() {
     let world = World::new(Vec::new());
     let (code, said) = world.failure(&["device", "list"]);
     assert_eq!((code, said.as_str()), (4, "error: not logged in to a hub; `skerry login --help` says how\n"));
+    let (code, said) = world.failure(&["--profile", "work", "device", "list"]);
+    let wanted = "error: no login is saved under the name `work`; `skerry --profile work login` saves one\n";
+    assert_eq!((code, said.as_str()), (4, wanted));
 }
 
 #[test]
