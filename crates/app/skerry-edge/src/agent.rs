@@ -19,14 +19,15 @@ use skerry_edge_identity::{
 use skerry_gateway::Door;
 use skerry_model::ModuleName;
 use skerry_module_runtime::ModuleRuntime;
-use skerry_net::PeerCredentials;
+use skerry_net::{Clock, PeerCredentials};
 use skerry_pki::files;
 use skerry_process::{ProcessConfig, ProcessRuntime};
 use tokio::sync::watch;
 
 use crate::SUPERVISE;
-use crate::local_hub::HubWishes;
-use crate::program::Common;
+use crate::beside::{Heard, HubSocket, write_environment};
+use crate::local_hub::{HubWishes, connections};
+use crate::program::{Common, WORKLOAD_API};
 
 /// The certificates that leaf devices have to trust are in this file of the data folder.
 const CA_FILE: &str = "ca.pem";
@@ -35,22 +36,30 @@ const CONTAINER_OWNER_FILE: &str = "container-owner";
 /// First and longest wait before the first contact with the hub is tried again.
 const FIRST_CONTACT_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// The name of a module's workload socket in its folder.
+pub(crate) const WORKLOAD_SOCKET: &str = "workload.sock";
+
 /// The agent and what serves it.
 pub(crate) struct AgentDuty {
     identity: Arc<EdgeIdentity>,
     agent: EdgeAgent,
     _management: ManagementSocket,
+    /// What a hub in a process of its own says.
+    heard: Heard,
+    hub_socket: Option<HubSocket>,
 }
 
 impl AgentDuty {
-    /// Starts everything; on the very first start waits for the hub, which has to know `$edgeAgent` and `$edgeHub`.
+    /// Starts everything; on the very first start waits for the hub, which has to know `$edgeAgent` and `$edgeHub`. `door`: of
+    /// the local hub, where it is in this process.
     pub(crate) async fn start(
         common: Arc<Common>,
         folder: &DataFolder,
-        door: Arc<Door>,
+        door: Option<Arc<Door>>,
         wishes: watch::Sender<HubWishes>,
     ) -> Result<Self, Failure> {
         let runtimes = runtimes(&common, folder).await?;
+        let heard = Heard::default();
         let handle: Arc<OnceLock<AgentHandle>> = Arc::default();
         let identity = Arc::new(open_identity(&common, folder, &runtimes, handle.clone())?);
         // What leaf devices have to trust, where an operator looks for it.
@@ -72,7 +81,7 @@ impl AgentDuty {
             identities: identity.clone(),
             upstream: SessionUpstream::new(session, common.clock),
             clock: common.clock,
-            status: Some(details(door)),
+            status: Some(details(door, heard.clone(), common.clock)),
         };
         let agent = EdgeAgent::start(config, parts)?;
         // Set once, here.
@@ -81,14 +90,45 @@ impl AgentDuty {
         let settings = &common.settings;
         let management =
             ManagementSocket::serve(settings.agent_socket.clone(), settings.agent_socket_mode, agent.handle())?;
-        Ok(Self { identity, agent, _management: management })
+        Ok(Self { identity, agent, _management: management, heard, hub_socket: None })
     }
 
-    /// The workload socket and generation of a system module that lives in this process.
-    pub(crate) fn own_socket(&self, module: &ModuleName) -> Result<(PathBuf, String), Failure> {
-        let folder = self.identity.open_socket(module, SocketAccess::Owner)?;
-        let known = self.identity.known(module).ok_or_else(|| format!("there is no identity of {module} yet"))?;
-        Ok((folder.join("workload.sock"), known.generation))
+    /// The folder of the hub's workload socket, and the hub's generation.
+    pub(crate) fn socket_of_hub(&self, access: SocketAccess) -> Result<(PathBuf, String), Failure> {
+        let module = ModuleName::edge_hub();
+        let folder = self.identity.open_socket(&module, access)?;
+        let known = self.identity.known(&module).ok_or_else(|| format!("there is no identity of {module} yet"))?;
+        Ok((folder, known.generation))
+    }
+
+    /// Serves a hub that is a process of its own: its identity, and `wishes`. Tells the file with the environment it is to be
+    /// started with.
+    pub(crate) fn serve_hub_beside(
+        &mut self,
+        common: &Common,
+        wishes: watch::Receiver<HubWishes>,
+    ) -> Result<PathBuf, Failure> {
+        let uid = common.settings.hub_uid;
+        let access = match (uid, own_gid()) {
+            (Some(uid), Some(gid)) => SocketAccess::User { uid, gid },
+            _ => SocketAccess::Owner,
+        };
+        let (folder, generation) = self.socket_of_hub(access)?;
+        self.hub_socket = Some(HubSocket::serve(&folder, uid, wishes, self.heard.clone(), common.clock)?);
+        let mut variables = vec![
+            ("IOTEDGE_WORKLOADURI", format!("unix://{}", folder.join(WORKLOAD_SOCKET).display())),
+            ("IOTEDGE_APIVERSION", WORKLOAD_API.to_owned()),
+            ("IOTEDGE_AUTHSCHEME", "sasToken".to_owned()),
+            ("IOTEDGE_DEVICEID", common.device.to_string()),
+            ("IOTEDGE_MODULEID", ModuleName::edge_hub().to_string()),
+            ("IOTEDGE_MODULEGENERATIONID", generation),
+            ("IOTEDGE_IOTHUBHOSTNAME", common.hub_host.clone()),
+            ("EdgeDeviceHostName", common.settings.hostname.clone()),
+        ];
+        if common.upstream_name != common.hub_host {
+            variables.push(("IOTEDGE_GATEWAYHOSTNAME", common.upstream_name.clone()));
+        }
+        write_environment(&folder, &variables)
     }
 
     /// Ends the agent in good order.
@@ -112,7 +152,7 @@ async fn runtimes(common: &Common, folder: &DataFolder) -> Result<Vec<RuntimePar
             name_prefix: settings.name_prefix.clone(),
             network: settings.network.clone(),
             elevated: settings.elevated,
-            ..ContainerConfig::new(container_owner(folder, settings.connection.client.device().as_str())?)
+            ..ContainerConfig::new(container_owner(folder, common.device.as_str())?)
         };
         runtimes
             .push(RuntimePart { runtime: Arc::new(ContainerRuntime::new(config)), access: SocketAccess::Everybody });
@@ -140,6 +180,11 @@ fn own_uid() -> Option<u32> {
     std::fs::metadata("/proc/self").ok().map(|own| own.uid())
 }
 
+/// Its group.
+fn own_gid() -> Option<u32> {
+    std::fs::metadata("/proc/self").ok().map(|own| own.gid())
+}
+
 fn open_identity(
     common: &Arc<Common>,
     folder: &DataFolder,
@@ -147,7 +192,7 @@ fn open_identity(
     handle: Arc<OnceLock<AgentHandle>>,
 ) -> Result<EdgeIdentity, Failure> {
     let config = IdentityConfig {
-        connection: common.settings.connection.clone(),
+        connection: common.settings.connection.clone().ok_or("the edge does not know who it is")?,
         data_folder: folder.join("identity"),
         workload_folder: common.settings.modules_dir.join("workload"),
         authority: AuthoritySource::MadeHere,
@@ -155,20 +200,28 @@ fn open_identity(
         lifetimes: Lifetimes::default(),
     };
     let runtimes: Vec<_> = runtimes.iter().map(|part| part.runtime.clone()).collect();
+    let hub_uid = common.settings.hub_uid;
     let parts = IdentityParts {
         clock: common.clock,
         random: common.random.clone(),
         hub: common.http(),
-        caller_check: CallerCheck::new(move |module, peer| is_caller(runtimes.clone(), module, peer)),
+        caller_check: CallerCheck::new(move |module, peer| is_caller(runtimes.clone(), hub_uid, module, peer)),
         modules: ModuleListing::new(move || list_modules(handle.clone())),
     };
     Ok(EdgeIdentity::open(&config, parts)?)
 }
 
-/// Whether the process at the other end is the module's: this program for system modules, else what its runtime says.
-async fn is_caller(runtimes: Vec<Arc<dyn ModuleRuntime>>, module: ModuleName, peer: PeerCredentials) -> bool {
+/// Whether the process at the other end is the module's: this program for system modules, or the user that runs the hub beside
+/// it, else what its runtime says.
+async fn is_caller(
+    runtimes: Vec<Arc<dyn ModuleRuntime>>,
+    hub_uid: Option<u32>,
+    module: ModuleName,
+    peer: PeerCredentials,
+) -> bool {
     if module.is_system() {
-        return own_uid() == Some(peer.uid);
+        let hub = hub_uid.filter(|_| module == ModuleName::edge_hub());
+        return hub.or_else(own_uid) == Some(peer.uid);
     }
     let Some(process) = peer.pid.and_then(|pid| u32::try_from(pid).ok()) else { return false };
     for runtime in runtimes {
@@ -235,7 +288,12 @@ async fn follow_wishes(
     }
 }
 
-/// Adds who is connected and who was refused to the edge's status.
-fn details(door: Arc<Door>) -> StatusDetails {
-    StatusDetails::new(move |status| status.connections = Some(crate::local_hub::connections(&door)))
+/// Adds who is connected and who was refused to the edge's status, as far as that is known.
+fn details(door: Option<Arc<Door>>, heard: Heard, clock: Clock) -> StatusDetails {
+    StatusDetails::new(move |status| {
+        status.connections = match &door {
+            Some(door) => Some(connections(door)),
+            None => heard.connections(clock.now().monotonic),
+        };
+    })
 }

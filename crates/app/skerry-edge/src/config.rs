@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use skerry_daemon::{Field, Kind, LogConfig};
 use skerry_dialect::connection_string::ClientConnection;
 
+use crate::Role;
+
 /// The configuration file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -74,6 +76,7 @@ struct Store {
 struct Agent {
     socket: String,
     socket_mode: u32,
+    hub_uid: u32,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -180,6 +183,12 @@ pub(crate) const FIELDS: &[Field] = &[
         "Permission bits of that socket as a decimal number; 384 is 0600, 432 is 0660.",
     ),
     field(
+        "agent.hub_uid",
+        Kind::Number,
+        "0",
+        "User id of the hub where agent and hub are processes of their own (`--role agent`, `--role hub`). 0: the agent's own.",
+    ),
+    field(
         "container.engine",
         Kind::Text,
         "\"/var/run/docker.sock\"",
@@ -230,8 +239,8 @@ impl Default for Config {
             provisioning: Provisioning::default(),
             upstream: Upstream::default(),
             hub: LocalHub::default(),
-            store: Store { bytes_max: 1 << 30 },
-            agent: Agent { socket: String::new(), socket_mode: 0o600 },
+            store: Store::default(),
+            agent: Agent::default(),
             container: Container::default(),
             process: Process::default(),
             log: LogConfig::default(),
@@ -266,7 +275,7 @@ impl Default for Store {
 
 impl Default for Agent {
     fn default() -> Self {
-        Self { socket: String::new(), socket_mode: 0o600 }
+        Self { socket: String::new(), socket_mode: 0o600, hub_uid: 0 }
     }
 }
 
@@ -295,7 +304,8 @@ pub(crate) struct Settings {
     pub(crate) hostname: String,
     pub(crate) also_known_as: Vec<String>,
     pub(crate) clock_skew: Duration,
-    pub(crate) connection: ClientConnection,
+    /// Of the device; a hub beside an agent needs none.
+    pub(crate) connection: Option<ClientConnection>,
     pub(crate) trust_pem: String,
     pub(crate) upstream_mqtt_port: u16,
     pub(crate) upstream_https_port: u16,
@@ -307,6 +317,8 @@ pub(crate) struct Settings {
     pub(crate) store_bytes_max: u64,
     pub(crate) agent_socket: PathBuf,
     pub(crate) agent_socket_mode: u32,
+    /// The user of a hub beside the agent, where it is another one than the agent's.
+    pub(crate) hub_uid: Option<u32>,
     pub(crate) engine: Option<PathBuf>,
     pub(crate) network: String,
     pub(crate) name_prefix: String,
@@ -332,9 +344,9 @@ impl Config {
         }
     }
 
-    /// Checks what the types cannot say, and reads the files that settings name.
-    pub(crate) fn check(&self) -> Result<Settings, Refused> {
-        let connection = self.connection()?;
+    /// Checks what the types cannot say, and reads the files that settings name, as far as `role` needs them.
+    pub(crate) fn check(&self, role: Role) -> Result<Settings, Refused> {
+        let connection = if role == Role::Hub { None } else { Some(self.connection()?) };
         let mqtt = addresses("hub.mqtt", &self.hub.mqtt)?;
         let hostname = match (self.hostname.as_str(), mqtt.first()) {
             ("", Some(address)) => address.ip().to_string(),
@@ -376,6 +388,7 @@ impl Config {
             store_bytes_max: limited("store.bytes_max", self.store.bytes_max, 64 << 20, u64::MAX)?,
             agent_socket: socket,
             agent_socket_mode: self.agent.socket_mode & 0o777,
+            hub_uid: Some(self.agent.hub_uid).filter(|uid| *uid != 0),
             engine: (!self.container.engine.is_empty()).then(|| PathBuf::from(&self.container.engine)),
             network: self.container.network.clone(),
             name_prefix: self.container.name_prefix.clone(),
@@ -474,7 +487,7 @@ mod tests {
             config.provisioning.connection_string =
                 "HostName=h;DeviceId=d;SharedAccessKey=AAAAAAAAAAAAAAAAAAAAAA==".to_owned();
             change(&mut config);
-            config.check().map(|settings| settings.hostname).map_err(|refused| refused.to_string())
+            config.check(Role::All).map(|settings| settings.hostname).map_err(|refused| refused.to_string())
         };
         assert_eq!(check(|_| ()), Ok("127.0.0.2".to_owned()));
         assert_eq!(check(|c| c.hostname = "edge1".to_owned()), Ok("edge1".to_owned()));
@@ -485,6 +498,10 @@ mod tests {
         assert!(error(|c| c.hub.plaintext_mqtt = vec!["10.0.0.1:1883".to_owned()]).contains("not within 127.0.0.0/8"));
         assert!(error(|c| c.hub.mqtt = vec!["0.0.0.0:8883".to_owned()]).contains("one by one"));
         assert!(error(|c| c.process.first_uid = 0).contains("no range of ordinary users"));
+        let mut hub = Config::default();
+        hub.upstream.trust = file.display().to_string();
+        let settings = hub.check(Role::Hub).unwrap();
+        assert!(settings.connection.is_none(), "a hub beside an agent is told by it who it is");
         let shown = format!(
             "{:?}",
             Config {

@@ -61,7 +61,7 @@ impl HubDuty {
     ) -> Result<Self, Failure> {
         let workload = Arc::new(workload);
         let settings = &common.settings;
-        let device = settings.connection.client.device().clone();
+        let device = common.device.clone();
         let options = QueuesOptions {
             log: LogOptions { bytes_max: settings.store_bytes_max, ..LogOptions::default() },
             ..QueuesOptions::default()
@@ -170,7 +170,7 @@ impl Front {
             let wanted = wishes.borrow_and_update().clone();
             let again = self.turn(&wanted).await;
             tokio::select! {
-                // Where the agent lives in another process nobody ever wishes anything else.
+                // Without anybody to wish something else, what was wished last stands.
                 Ok(()) = wishes.changed() => {}
                 () = tokio::time::sleep(again) => {}
                 () = stopped(&mut stop) => return self.close().await,

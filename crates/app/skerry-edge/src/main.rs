@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod beside;
 mod config;
 mod local_hub;
 mod program;
@@ -44,7 +45,8 @@ enum Role {
     All,
     /// Identities, workload API, modules; listens to nothing but local sockets.
     Agent,
-    /// The local hub; reaches its identity through the workload API (`IOTEDGE_*` variables, as any module).
+    /// The local hub; reaches its identity through the workload API (`IOTEDGE_*` variables, as any module), which an agent
+    /// beside it writes into a file.
     Hub,
 }
 
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
     };
     let mut config = loaded.config;
     config.override_with(arguments.data_dir);
-    let settings = match config.check() {
+    let settings = match config.check(arguments.role) {
         Ok(settings) => settings,
         Err(refused) => return skerry_daemon::refuse(&refused),
     };

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use skerry_daemon::{Daemon, DataFolder, Failure};
+use skerry_edge_identity::SocketAccess;
 use skerry_gateway::Door;
-use skerry_model::ModuleName;
+use skerry_model::{DeviceId, ModuleName};
 use skerry_net::ClientTls;
 use skerry_net::Clock;
 use skerry_net::http::{ClientLimits, HttpAddress, HttpClient};
@@ -14,12 +15,13 @@ use skerry_workload::{Environment, WorkloadClient};
 use tokio::sync::watch;
 
 use crate::Role;
-use crate::agent::AgentDuty;
+use crate::agent::{AgentDuty, WORKLOAD_SOCKET};
+use crate::beside::follow_agent;
 use crate::config::Settings;
 use crate::local_hub::{HubDuty, HubWishes};
 
 /// Version of the workload API that our own hub speaks.
-const WORKLOAD_API: &str = "2022-08-03";
+pub(crate) const WORKLOAD_API: &str = "2022-08-03";
 
 /// What both duties share.
 pub(crate) struct Common {
@@ -27,9 +29,11 @@ pub(crate) struct Common {
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) log_level: String,
+    pub(crate) device: DeviceId,
     /// The hub's name without port, as it stands in tokens.
     pub(crate) hub_host: String,
-    upstream_name: String,
+    /// What is connected to: that hub, or the parent that stands for it.
+    pub(crate) upstream_name: String,
     tls: ClientTls,
 }
 
@@ -62,38 +66,51 @@ impl Common {
 /// The edge's life.
 pub(crate) async fn run(settings: Settings, role: Role, log_level: String, daemon: Daemon) -> Result<(), Failure> {
     let folder = DataFolder::open(&settings.data_dir)?;
-    let host = skerry_dialect::connection_string::split_port(&settings.connection.host).0.to_owned();
-    let target = skerry_dialect::connection_string::split_port(settings.connection.target()).0.to_owned();
-    let tls = ClientTls::new(&settings.trust_pem)?;
+    let environment = match role {
+        Role::All | Role::Agent => None,
+        Role::Hub => Some(hub_environment()?),
+    };
+    let (device, host, upstream) = match (&settings.connection, &environment) {
+        (Some(connection), _) => (connection.client.device().clone(), connection.host.as_str(), connection.target()),
+        (None, Some(told)) => {
+            let host = told.hub_host.as_str();
+            (told.module.device.clone(), host, told.gateway_host.as_deref().unwrap_or(host))
+        }
+        (None, None) => return Err("the edge does not know who it is".into()),
+    };
+    let without_port = |name| skerry_dialect::connection_string::split_port(name).0.to_owned();
     let common = Arc::new(Common {
         clock: Clock::system(),
         random: Random::system(),
         log_level,
-        hub_host: host,
-        upstream_name: target,
-        tls,
+        device,
+        hub_host: without_port(host),
+        upstream_name: without_port(upstream),
+        tls: ClientTls::new(&settings.trust_pem)?,
         settings,
     });
     let door = Arc::new(Door::new());
     let (wishes_sender, wishes) = watch::channel(HubWishes::default());
 
-    let agent = match role {
-        Role::All | Role::Agent => Some(AgentDuty::start(common.clone(), &folder, door.clone(), wishes_sender).await?),
-        Role::Hub => None,
-    };
-    let hub = match (role, &agent) {
-        (Role::Agent, _) => None,
-        (Role::All, Some(agent)) => {
-            let edge_hub = ModuleName::edge_hub();
-            let (socket, generation) = agent.own_socket(&edge_hub)?;
-            let address = HttpAddress::parse(&format!("unix://{}", socket.display()), None)?;
-            let workload = WorkloadClient::new(address, edge_hub, generation, WORKLOAD_API.to_owned());
-            Some(HubDuty::start(common.clone(), &folder, workload, door, wishes).await?)
+    let (agent, hub) = match environment {
+        None => {
+            let shared_door = (role == Role::All).then(|| door.clone());
+            let mut agent = AgentDuty::start(common.clone(), &folder, shared_door, wishes_sender).await?;
+            let hub = if role == Role::Agent {
+                let environment = agent.serve_hub_beside(&common, wishes)?;
+                println!("  environment of the hub   {}", environment.display());
+                None
+            } else {
+                let workload = own_workload(&agent)?;
+                Some(HubDuty::start(common.clone(), &folder, workload, door, wishes).await?)
+            };
+            (Some(agent), hub)
         }
-        (Role::All | Role::Hub, _) => {
-            let environment = Environment::read(|name| std::env::var(name).ok())?;
-            let workload = WorkloadClient::from_environment(&environment)?;
-            Some(HubDuty::start(common.clone(), &folder, workload, door, wishes).await?)
+        Some(told) => {
+            let workload = WorkloadClient::from_environment(&told)?;
+            let hub = HubDuty::start(common.clone(), &folder, workload, door.clone(), wishes).await?;
+            tokio::spawn(follow_agent(told.workload_uri, door, wishes_sender));
+            (None, Some(hub))
         }
     };
 
@@ -108,4 +125,21 @@ pub(crate) async fn run(settings: Settings, role: Role, log_level: String, daemo
         agent.stop().await;
     }
     Ok(())
+}
+
+/// What the agent beside this hub has told it through its environment.
+fn hub_environment() -> Result<Environment, Failure> {
+    let told = Environment::read(|name| std::env::var(name).ok())?;
+    if told.module.name != ModuleName::edge_hub() {
+        return Err(format!("IOTEDGE_MODULEID is {}, which is not {}", told.module.name, ModuleName::edge_hub()).into());
+    }
+    Ok(told)
+}
+
+/// The workload API as the hub in this process uses it.
+fn own_workload(agent: &AgentDuty) -> Result<WorkloadClient, Failure> {
+    let edge_hub = ModuleName::edge_hub();
+    let (folder, generation) = agent.socket_of_hub(SocketAccess::Owner)?;
+    let address = HttpAddress::Unix(folder.join(WORKLOAD_SOCKET));
+    Ok(WorkloadClient::new(address, edge_hub, generation, WORKLOAD_API.to_owned()))
 }

@@ -29,6 +29,9 @@ pub struct EdgeOptions {
     pub hostname: Option<String>,
     /// More lines for the configuration's `container` table.
     pub container: String,
+    /// Only the agent's role. The test starts a hub beside it, for modules and leaf devices to connect to; see
+    /// [`Edge::environment_of_hub`].
+    pub agent_alone: bool,
 }
 
 /// A running edge with a data folder, a module network and a control group of its own. Gone when dropped.
@@ -38,6 +41,7 @@ pub struct Edge {
     folder: TempDir,
     address: Loopback,
     device: String,
+    role: &'static str,
     /// Lines of its log that are from before its last start.
     lines_before: usize,
 }
@@ -60,8 +64,9 @@ impl Edge {
         let text = configuration(hub, folder.path(), address, options);
         write(&folder.path().join("edge.toml"), &text);
         write(&folder.path().join("connection-string"), connection_string.text());
-        let program = Program::start("skerry-edge", &mut command(folder.path()));
-        let edge = Edge { program, folder, address, device: device.to_owned(), lines_before: 0 };
+        let role = if options.agent_alone { "agent" } else { "all" };
+        let program = Program::start("skerry-edge", &mut command(folder.path(), role));
+        let edge = Edge { program, folder, address, device: device.to_owned(), role, lines_before: 0 };
         edge.program.wait_for(READY);
         edge
     }
@@ -76,7 +81,7 @@ impl Edge {
     #[track_caller]
     pub fn start_again(&mut self) {
         self.lines_before = self.program.lines_so_far();
-        self.program.start_again(&mut command(self.folder.path()));
+        self.program.start_again(&mut command(self.folder.path(), self.role));
         self.program.wait_for_from(self.lines_before, READY);
     }
 
@@ -91,6 +96,16 @@ impl Edge {
     /// The name modules and leaf devices connect to: the address as text.
     pub fn host(&self) -> String {
         self.address.to_string()
+    }
+
+    /// The address; every port on it belongs to this edge.
+    pub fn address(&self) -> Loopback {
+        self.address
+    }
+
+    /// The file with the environment of a hub that is to run beside this agent.
+    pub fn environment_of_hub(&self) -> PathBuf {
+        self.folder.path().join("data-modules/workload/edgeHub/environment")
     }
 
     /// The edge's device id.
@@ -200,9 +215,9 @@ control_group = "skerry-test-{name}"
     )
 }
 
-fn command(folder: &Path) -> Command {
+fn command(folder: &Path, role: &str) -> Command {
     let mut command = Command::new(program("skerry-edge"));
-    command.arg("--config").arg(folder.join("edge.toml"));
+    command.arg("--config").arg(folder.join("edge.toml")).args(["--role", role]);
     command
 }
 

@@ -32,7 +32,8 @@ pub enum SocketAccess {
     Everybody,
     /// The user of this process (0700, 0600).
     Owner,
-    /// One other user (0700, 0600, given to that user); this process must be root.
+    /// One other user (0711, 0600, the socket given to that user); this process must be root. The folder stays ours, so that
+    /// nothing in it is ever something that the other user put there.
     User {
         /// User id.
         uid: u32,
@@ -137,12 +138,13 @@ fn make_folder(path: &Path, mode: u32) -> std::io::Result<()> {
 }
 
 fn make_module_folder(path: &Path, access: SocketAccess) -> std::io::Result<()> {
-    let mode = if access == SocketAccess::Everybody { 0o755 } else { 0o700 };
+    let mode = match access {
+        SocketAccess::Everybody => 0o755,
+        SocketAccess::Owner => 0o700,
+        SocketAccess::User { .. } => 0o711,
+    };
     if !path.is_dir() {
         fs::DirBuilder::new().mode(0o700).create(path)?;
-    }
-    if let SocketAccess::User { uid, gid } = access {
-        chown(path, Some(uid), Some(gid))?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }

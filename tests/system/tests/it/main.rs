@@ -8,6 +8,7 @@ mod bad_messages;
 mod flood;
 mod killed;
 mod peer;
+mod roles;
 mod sdk;
 mod shipped_modules;
 mod site;
