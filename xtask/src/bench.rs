@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::background::{Background, load_average, median, processor_seconds, resident_bytes};
-use crate::dist::{MUSL, install_missing};
+use crate::dist::install_missing;
 use crate::run::{Outcome, Run};
 use crate::shipped;
 use crate::stage::{EDGE_PLAIN, EDGE_TLS, Stage, manifest};
@@ -124,7 +124,7 @@ struct Contestant {
 
 pub(crate) fn run(workspace: &Workspace, bench: &Bench) -> Outcome {
     let Bench::Broker(options) = bench;
-    install_missing(workspace, &[MOSQUITTO_PROGRAM, MUSL])?;
+    install_missing(workspace, &[MOSQUITTO_PROGRAM, shipped::MUSL])?;
     let programs = match &options.programs {
         Some(programs) => programs.clone(),
         None => shipped::build(workspace)?,

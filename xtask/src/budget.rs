@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::background::{Background, anonymous_bytes, family, load_average, median, resident_bytes, threads_seconds};
-use crate::dist::{MUSL, install_missing, size_bytes};
+use crate::dist::{install_missing, size_bytes};
 use crate::run::{Outcome, Run};
 use crate::shipped;
 use crate::stage::{DEVICE, EDGE_TLS, Stage, manifest};
@@ -43,7 +43,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Outcome {
-    install_missing(workspace, &[MUSL])?;
+    install_missing(workspace, &[shipped::MUSL])?;
     let programs = match &options.programs {
         Some(programs) => programs.clone(),
         None => shipped::build(workspace)?,

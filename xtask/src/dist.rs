@@ -8,15 +8,12 @@ use crate::run::Outcome;
 use crate::shipped;
 use crate::workspace::Workspace;
 
-/// Compiles the C parts of a static build.
-pub(crate) const MUSL: &str = "/usr/bin/musl-gcc";
-
 /// The programs that make up a release.
 pub(crate) const PROGRAMS: [&str; 3] = ["skerry-edge", "skerry-hub", "skerry"];
 
 /// Builds and copies; prints where they are and how large.
 pub(crate) fn run(workspace: &Workspace) -> Outcome {
-    install_missing(workspace, &[MUSL])?;
+    install_missing(workspace, &[shipped::MUSL])?;
     let built = shipped::build(workspace)?;
     let folder = workspace.target.join("dist");
     fs::create_dir_all(&folder).map_err(|cause| format!("cannot create {}: {cause}", folder.display()))?;

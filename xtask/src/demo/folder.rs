@@ -11,6 +11,16 @@ const MARK: &str = "made-by-demo";
 /// Sockets of modules lie below, and their paths may have no more than 107 bytes.
 const PATH_BYTES_MAX: usize = 55;
 
+/// Where a demo is kept unless it is told otherwise: below the build's folder, if the path is short enough.
+pub(super) fn usual(target: &Path) -> PathBuf {
+    let below = target.join("demo");
+    if below.as_os_str().len() <= PATH_BYTES_MAX {
+        return below;
+    }
+    let user = fs::metadata("/proc/self").map_or(0, |own| own.uid());
+    std::env::temp_dir().join(format!("skerry-demo-{user}"))
+}
+
 /// The folders of one demo.
 pub(crate) struct Folder {
     root: PathBuf,
@@ -110,6 +120,14 @@ fn can_be_reached(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_deep_clone_has_its_demo_elsewhere() {
+        assert_eq!(usual(Path::new("/src/skerry/target")), Path::new("/src/skerry/target/demo"));
+        let deep = PathBuf::from("/deep".repeat(12));
+        let place = usual(&deep);
+        assert!(!place.starts_with(&deep) && place.as_os_str().len() <= PATH_BYTES_MAX, "{}", place.display());
+    }
 
     #[test]
     fn only_what_a_demo_made_is_emptied() {

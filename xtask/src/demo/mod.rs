@@ -44,7 +44,7 @@ pub(crate) struct Options {
     /// Use the programs in this folder and build nothing
     #[arg(long, value_name = "DIR", conflicts_with = "debug")]
     programs: Option<PathBuf>,
-    /// Where everything is kept; emptied first [default: target/demo]
+    /// Where everything is kept; emptied first [default: target/demo, or the folder for temporary files if that path is too long]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Address of the hub
@@ -72,21 +72,24 @@ impl Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Outcome {
+    if options.containers {
+        machine::prepare(workspace)?;
+    }
     let built = match &options.programs {
         Some(folder) => folder.clone(),
         None if options.debug => debug_build(workspace)?,
-        None => shipped::build(workspace)?,
+        None if options.containers => shipped::build(workspace)?,
+        None => shipped::build_to_try(workspace)?,
     };
     // Held to the end: it stops the engine if it was started here.
     let _engine = if options.containers {
-        machine::prepare(workspace)?;
         let engine = Engine::ensure(workspace)?;
         images::make(workspace)?;
         Some(engine)
     } else {
         None
     };
-    let place = options.dir.clone().unwrap_or_else(|| workspace.target.join("demo"));
+    let place = options.dir.clone().unwrap_or_else(|| folder::usual(&workspace.target));
     let folder = Folder::make(&place, &built, &PROGRAMS)?;
     let rounds = options.soak.or(options.once.then_some(1));
     let mut world = World::new(folder, options.hub_address, options.edge_address, options.containers)?;
