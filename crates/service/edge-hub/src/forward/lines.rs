@@ -1,0 +1,115 @@
+//! The queues for the hub above: taken up, read, and told what is settled.
+
+use std::sync::Arc;
+
+use skerry_log::{Batch, QueuedMessage, messages};
+use skerry_model::{ErrorCode, Refusal, Timestamp};
+use skerry_outbox::{Entry, Offer, Wanted};
+use skerry_router::Endpoint;
+
+use super::Forwarder;
+use crate::held::{Held, Senders, unpin};
+use crate::hub::{Hub, lowest_bits};
+
+/// Bytes that one read from the log brings.
+const READ_BYTES: usize = 512 * 1024;
+
+impl Forwarder {
+    /// Takes up every queue for the hub above: those of the routes in force, and those of earlier ones that still hold something.
+    pub(super) fn follow_queues(&mut self, hub: &Arc<Hub>) {
+        let version = Some(*hub.settings.version.borrow());
+        if std::mem::replace(&mut self.settings_version, version) == version {
+            return;
+        }
+        let name = hub.endpoint_name(&Endpoint::Upstream);
+        for status in hub.queues.queues().into_iter().filter(|status| *status.endpoint == *name) {
+            if !self.lines.contains(&status.queue)
+                && let Some(checkpoint) = hub.queues.checkpoint(status.queue)
+            {
+                let line = self.outbox.add(status.priority, checkpoint);
+                self.lines.push(status.queue);
+                self.fresh.push(Vec::new());
+                // Senders that were set apart before a restart go on as soon as they are connected.
+                for sender in self.outbox.parked(line) {
+                    self.hold(hub, sender);
+                }
+            }
+        }
+    }
+
+    pub(super) fn offer_fresh(&mut self, batch: &Batch) {
+        for message in messages(batch) {
+            for destination in message.destinations() {
+                if let Some(line) = self.lines.iter().position(|queue| *queue == destination.queue) {
+                    let entry = entry(&mut self.senders, &message, batch, destination.expires);
+                    self.fresh[line].extend(entry);
+                }
+            }
+        }
+        for line in 0..self.lines.len() {
+            let mut entries = std::mem::take(&mut self.fresh[line]);
+            unpin(batch.memory_bytes(), &mut entries, |entry| &mut entry.item);
+            self.outbox.offer_fresh(line, batch.next(), entries);
+        }
+    }
+
+    pub(super) async fn read(&mut self, hub: &Hub, wanted: Wanted) {
+        let Some(queue) = self.lines.get(wanted.line).copied() else { return };
+        let (queues, asked) = (hub.queues.clone(), wanted.clone());
+        let read = tokio::task::spawn_blocking(move || match &asked.sender {
+            None => queues.read(queue, asked.from, READ_BYTES),
+            Some(sender) => queues.read_sender(queue, sender, asked.from, READ_BYTES),
+        });
+        match read.await {
+            Ok(Ok(found)) => {
+                let senders = &mut self.senders;
+                let entries = messages(&found.batch)
+                    .filter_map(|message| entry(senders, &message, &found.batch, message.destination(queue)?.expires));
+                let entries = entries.collect();
+                self.outbox.offer_read(Offer {
+                    line: wanted.line,
+                    sender: wanted.sender,
+                    from: wanted.from,
+                    next: found.batch.next(),
+                    at_end: found.at_end,
+                    entries,
+                });
+            }
+            failed => {
+                if let Ok(Err(error)) = failed {
+                    tracing::error!(%error, "queued messages cannot be read");
+                }
+                self.outbox.read_failed(&wanted);
+                let wait = self.outbox.failed(hub.clock.now(), lowest_bits((hub.random)()));
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+
+    /// Writes down what is settled.
+    pub(super) fn write_settled(&mut self, hub: &Hub) {
+        for (line, settlement) in self.outbox.settlements(hub.clock.now().monotonic) {
+            let Some(queue) = self.lines.get(line) else { continue };
+            match hub.queues.settle(*queue, settlement) {
+                Ok(_) => {}
+                // The queue was dropped with all it held: nothing of it is sent again.
+                Err(Refusal::Message { error, .. }) if error.code == ErrorCode::NotFound => {}
+                Err(refusal) => {
+                    tracing::warn!(%refusal, "what the hub has cannot be noted; it is sent again after a restart");
+                }
+            }
+        }
+    }
+}
+
+fn entry(
+    senders: &mut Senders,
+    message: &QueuedMessage<'_>,
+    batch: &Batch,
+    expires: Option<Timestamp>,
+) -> Option<Entry<Held>> {
+    let (sender, _) = senders.get(message.source())?;
+    let (properties, body) = message.share(batch);
+    let bytes = u32::try_from(message.bytes()).unwrap_or(u32::MAX);
+    Some(Entry { position: message.position(), sender, bytes, expires, item: Held { properties, body } })
+}
