@@ -123,3 +123,19 @@ fn a_bad_manifest_is_refused_with_lines_and_reasons_and_never_sent() {
     assert_eq!(world.hub.seen(), "");
     assert_eq!(world.failure(&["deploy", "check", "-m", "{home}/absent.json"]).0, 1);
 }
+
+/// The file that the guide starts with.
+#[test]
+fn the_guide_s_deployment_is_good() {
+    let world = World::new(Vec::new());
+    let text = include_str!("../../../../../docs/guide/first-deployment.json");
+    assert!(text.contains("\"PROGRAMS/host-metrics\""), "the guide replaces PROGRAMS");
+    world.write("deployment.json", &text.replace("PROGRAMS", "/opt/skerry"));
+    assert_eq!(
+        world.out(&["deploy", "check", "-m", "{home}/deployment.json"]),
+        "{home}/deployment.json is good: 1 module (host-metrics)\n"
+    );
+    world.write("deployment.json", text);
+    let (code, said) = world.failure(&["deploy", "check", "-m", "{home}/deployment.json"]);
+    assert!(code == 1 && said.contains("host-metrics.settings.command"), "a path that is still to be filled in: {said}");
+}
