@@ -137,5 +137,8 @@ fn the_guide_s_deployment_is_good() {
     );
     world.write("deployment.json", text);
     let (code, said) = world.failure(&["deploy", "check", "-m", "{home}/deployment.json"]);
-    assert!(code == 1 && said.contains("host-metrics.settings.command"), "a path that is still to be filled in: {said}");
+    assert!(
+        code == 1 && said.contains("host-metrics.settings.command"),
+        "a path that is still to be filled in: {said}"
+    );
 }
