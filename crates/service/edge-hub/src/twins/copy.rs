@@ -24,7 +24,19 @@ pub(super) struct Copy {
     pub(super) served_empty: bool,
 }
 
+/// The versions of both halves of a twin.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct Versions {
+    desired: u64,
+    reported: u64,
+}
+
 impl Copy {
+    /// The versions that are known now.
+    pub(super) const fn versions(&self) -> Versions {
+        Versions { desired: self.desired_version, reported: self.reported_version }
+    }
+
     /// The client's view, what it has reported itself on top.
     pub(super) fn view(&self) -> Json {
         let mut desired = self.desired.clone();
@@ -37,14 +49,17 @@ impl Copy {
         json!({ "desired": desired, "reported": reported })
     }
 
-    /// Takes over what the hub above says. Answers how the desired properties changed, when they did and somebody may care. A change
-    /// that overtook the answer (`known` was the version when it was asked for) is not undone by it.
-    pub(super) fn take(&mut self, twin: &Json, known: u64) -> Option<(JsonObject, u64)> {
+    /// Takes over what the hub above says. Answers how the desired properties changed, when they did and somebody may care. What
+    /// overtook the answer (`known` were the versions when it was asked for), a change above or a report of the client's that was
+    /// taken there, is not undone by it.
+    pub(super) fn take(&mut self, twin: &Json, known: Versions) -> Option<(JsonObject, u64)> {
         let (desired, desired_version) = section(&twin["desired"])?;
         let (reported, reported_version) = section(&twin["reported"])?;
-        self.reported = reported;
-        self.reported_version = reported_version;
-        if self.desired_version != known && desired_version < self.desired_version {
+        if self.reported_version == known.reported || self.reported_version <= reported_version {
+            self.reported = reported;
+            self.reported_version = reported_version;
+        }
+        if self.desired_version != known.desired && desired_version < self.desired_version {
             return None;
         }
         let first = self.desired_version == 0 && !self.served_empty;
@@ -114,7 +129,10 @@ mod tests {
     #[test]
     fn what_is_reported_offline_is_seen_at_once_and_kept_with_its_nulls() {
         let mut copy = Copy::default();
-        copy.take(&json!({"desired": {"$version": 4}, "reported": {"a": 1, "b": {"c": 2}, "$version": 7}}), 0);
+        copy.take(
+            &json!({"desired": {"$version": 4}, "reported": {"a": 1, "b": {"c": 2}, "$version": 7}}),
+            Versions::default(),
+        );
         let at = Timestamp::default();
         copy.report(&object(json!({"a": null, "b": {"d": 3}})), at, &Limits::default()).unwrap();
         copy.report(&object(json!({"b": {"c": null}, "e": 5})), at, &Limits::default()).unwrap();
@@ -131,28 +149,54 @@ mod tests {
         assert_eq!((error.code, copy), (ErrorCode::ArgumentInvalid, before));
     }
 
+    fn desired(desired: u64) -> Versions {
+        Versions { desired, reported: 1 }
+    }
+
+    #[test]
+    fn what_was_taken_above_while_the_twin_was_asked_for_is_not_undone_by_the_answer() {
+        let twin = |reported: Json| json!({"desired": {"$version": 1}, "reported": reported});
+        let mut copy = Copy::default();
+        copy.take(&twin(json!({"a": 1, "$version": 3})), Versions::default());
+        let asked = copy.versions();
+        // The client's report was answered before the question that was asked before it.
+        (copy.reported, copy.reported_version) = (object(json!({"a": 1, "b": 2})), 4);
+        copy.take(&twin(json!({"a": 1, "$version": 3})), asked);
+        assert_eq!(copy.view()["reported"], json!({"a": 1, "b": 2, "$version": 4}));
+        copy.take(&twin(json!({"a": 1, "b": 2, "c": 3, "$version": 5})), asked);
+        assert_eq!(copy.view()["reported"], json!({"a": 1, "b": 2, "c": 3, "$version": 5}));
+        // A device that was made anew begins at version 1 again.
+        copy.take(&twin(json!({"$version": 1})), copy.versions());
+        assert_eq!(copy.view()["reported"], json!({"$version": 1}));
+    }
+
     #[test]
     fn a_newer_twin_gives_the_difference() {
         let mut copy = Copy::default();
-        let none = copy.take(&json!({"desired": {"a": 1, "b": 2, "$version": 4}, "reported": {"$version": 1}}), 0);
+        let none = copy.take(
+            &json!({"desired": {"a": 1, "b": 2, "$version": 4}, "reported": {"$version": 1}}),
+            Versions::default(),
+        );
         assert_eq!(none, None, "the client reads the first one itself");
-        let change = copy.take(&json!({"desired": {"a": 1, "c": 3, "$version": 6}, "reported": {"$version": 1}}), 4);
+        let change =
+            copy.take(&json!({"desired": {"a": 1, "c": 3, "$version": 6}, "reported": {"$version": 1}}), desired(4));
         let (patch, version) = change.unwrap();
         assert_eq!((Json::Object(patch), version), (json!({"b": null, "c": 3}), 6));
         let same = json!({"desired": {"a": 1, "c": 3, "$version": 6}, "reported": {"$version": 1}});
-        assert_eq!(copy.take(&same, 6), None);
+        assert_eq!(copy.take(&same, desired(6)), None);
         // A device that was made anew begins at version 1 again.
         let anew = json!({"desired": {"d": 4, "$version": 2}, "reported": {"$version": 1}});
-        assert_eq!(copy.take(&anew, 6).map(|change| change.1), Some(2));
+        assert_eq!(copy.take(&anew, desired(6)).map(|change| change.1), Some(2));
         // A change to version 7 came in while this was asked for.
         copy.desired_version = 7;
-        assert_eq!((copy.take(&same, 2), copy.desired_version), (None, 7));
+        assert_eq!((copy.take(&same, desired(2)), copy.desired_version), (None, 7));
     }
 
     #[test]
     fn a_client_that_was_served_nothing_is_told_everything_later() {
         let mut copy = Copy { served_empty: true, ..Copy::default() };
-        let change = copy.take(&json!({"desired": {"a": 1, "$version": 4}, "reported": {"$version": 1}}), 0);
+        let change =
+            copy.take(&json!({"desired": {"a": 1, "$version": 4}, "reported": {"$version": 1}}), Versions::default());
         assert_eq!(change.map(|(patch, version)| (Json::Object(patch), version)), Some((json!({"a": 1}), 4)));
     }
 

@@ -46,7 +46,7 @@ impl Hub {
     async fn read_twin(self: &Arc<Self>, one: &One, client: &ClientId, copy: &Mutex<Copy>) {
         let Some(connection) = one.connection() else { return };
         let hears = one.hears_on() == connection;
-        let known = copy.lock().await.desired_version;
+        let known = copy.lock().await.versions();
         let asked = tokio::time::timeout(self.config.twin_wait, one.submit(Request::GetTwin)).await;
         let twin = match asked {
             Ok(Reply::Twin(twin)) => twin,
