@@ -88,7 +88,7 @@ fn a_bad_route_that_is_forced_upon_the_edge_is_reported_and_the_routes_before_st
         });
         let description = refused["description"].as_str().unwrap();
         assert!(description.contains("r1") && description.contains(reason), "{description}");
-        let lines = site.log("the configuration is refused");
+        let lines = site.logged("the configuration is refused", "");
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].contains("r1"), "{}", lines[0]);
         peer.publish(1, &format!("{}/messages/events/", login.topics()), b"routed as before");
@@ -113,8 +113,7 @@ fn a_manifest_that_the_agent_cannot_read_is_reported_and_the_one_before_stays() 
     });
     assert_eq!(status["code"], 400, "{status}");
     // Before the first deployment there was nothing to take, which is said in such a line too.
-    let lines = site.log("desired properties are refused, the manifest before stays");
-    let lines: Vec<_> = lines.iter().filter(|line| line.contains("modules.m.")).collect();
+    let lines = site.logged("desired properties are refused, the manifest before stays", "modules.m.");
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("modules.m.restartPolicy: `sometimes`"), "{}", lines[0]);
     let folder = site.edge().data_folder();

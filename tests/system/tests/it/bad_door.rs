@@ -266,7 +266,7 @@ fn half_open_peers_are_given_up(at: At) {
         "no CONNECT within 60 s",
         "no request within 60 s",
     ] {
-        let lines = site.log(reason);
+        let lines = site.logged(reason, "");
         assert_eq!(lines.len(), 1, "{reason}: {lines:?}");
     }
     neighbour.publish(1, &format!("{}/messages/events/", login.topics()), b"still here");

@@ -185,11 +185,7 @@ fn a_bad_reported_patch_is_refused_and_changes_nothing(at: At) {
         let twin: Value = serde_json::from_str(&twin).unwrap();
         assert_eq!(twin["reported"]["kept"], json!({ "a": 1 }), "{what}");
         assert_eq!(twin["reported"].as_object().unwrap().len(), 2, "{what}: {twin}");
-        let lines: Vec<_> = site
-            .log("twin request refused")
-            .into_iter()
-            .filter(|line| line.contains(&format!("client={} ", login.client_id)))
-            .collect();
+        let lines = site.logged("twin request refused", &format!("client={} ", login.client_id));
         assert_eq!(lines.len(), 1, "{what}: {lines:?}");
         assert!(lines[0].contains(reason), "{what}: {}", lines[0]);
     }

@@ -54,7 +54,7 @@ fn ten_thousand_silent_connections_cost_little_and_end() {
         list.into_iter().find(|entry| entry["count"] == CONNECTIONS)
     });
     assert_eq!((&refused["claimed"], &refused["peer"]), (&"".into(), &"127.0.0.1".into()));
-    let lines = site.log("refused peer=");
+    let lines = site.logged("refused peer=", "");
     assert!((1..=4).contains(&lines.len()), "{lines:?}");
     assert!(open_files(edge) < 200, "{} files are still open", open_files(edge));
     peer.publish(2, &format!("{}/messages/events/", login.topics()), b"still here");

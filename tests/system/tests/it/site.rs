@@ -97,13 +97,24 @@ impl Site {
         })
     }
 
-    /// The lines that the server logged about `claimed` being refused.
+    /// The lines that the server logged about `claimed` being refused; there is one at least.
+    #[track_caller]
     pub(crate) fn refusal_lines(&mut self, claimed: &str) -> Vec<String> {
-        let lines = self.log("refused");
-        lines.into_iter().filter(|line| line.contains(&format!("client={claimed}"))).collect()
+        self.logged("refused", &format!("client={claimed}"))
     }
 
-    /// The lines that the server logged with `text` in them.
+    /// The lines that the server logged with both texts in them; there is one at least. It may be heard over a connection before
+    /// its log is read.
+    #[track_caller]
+    pub(crate) fn logged(&mut self, text: &str, about: &str) -> Vec<String> {
+        eventually(&format!("a line with `{text}` and `{about}`"), || {
+            let mut lines = self.log(text);
+            lines.retain(|line| line.contains(about));
+            (!lines.is_empty()).then_some(lines)
+        })
+    }
+
+    /// The lines that the server logged up to now with `text` in them.
     pub(crate) fn log(&mut self, text: &str) -> Vec<String> {
         match (self.at, &mut self.edge) {
             (At::Edge, Some(edge)) => edge.program().lines_with(text),
