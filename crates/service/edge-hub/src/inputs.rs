@@ -10,12 +10,13 @@ use std::task::Waker;
 use std::time::Duration;
 
 use skerry_gateway::{Published, SessionKey};
-use skerry_log::{Arrivals, Batch, QueueKey, QueuedMessage, ReadBatch, messages};
-use skerry_model::{ClientId, Delivery, ErrorCode, InputMessage, LockToken, ModuleId, Refusal, Settled};
-use skerry_outbox::{Entry, Offer, Outbox, OutboxLimits, Sent, Wanted};
+use skerry_log::{Arrivals, Batch, QueueKey, ReadBatch, messages};
+use skerry_model::{ClientId, Delivery, InputMessage, LockToken, ModuleId, Settled, Settlement};
+use skerry_outbox::{Entry, Outbox, OutboxLimits, Sent, Wanted};
 
 use crate::held::{Held, Senders, unpin};
 use crate::hub::Hub;
+use crate::queued::{entry, offer_read};
 
 /// Bytes that one read from the log brings.
 const READ_BYTES: usize = 256 * 1024;
@@ -63,6 +64,12 @@ struct Line {
 struct Item {
     source: ClientId,
     held: Held,
+}
+
+impl Item {
+    fn new(source: ClientId, held: Held) -> Self {
+        Self { source, held }
+    }
 }
 
 impl Inputs {
@@ -205,7 +212,7 @@ impl Inputs {
                 if let Some((key, line)) = place
                     && let Some(line) = self.receivers.get_mut(&key).and_then(|receiver| receiver.lines.get_mut(line))
                 {
-                    line.fresh.extend(entry(&mut self.senders, &message, batch, destination.expires));
+                    line.fresh.extend(entry(&mut self.senders, &message, batch, destination.expires, Item::new));
                 }
             }
         }
@@ -227,19 +234,8 @@ impl Inputs {
             match read {
                 Ok(found) => {
                     let senders = &mut self.senders;
-                    let entries = messages(&found.batch)
-                        .filter_map(|message| {
-                            let destination = message.destination(queue)?;
-                            entry(senders, &message, &found.batch, destination.expires)
-                        })
-                        .collect();
-                    receiver.outbox.offer_read(Offer {
-                        line: wanted.line,
-                        sender: wanted.sender,
-                        from: wanted.from,
-                        next: found.batch.next(),
-                        at_end: found.at_end,
-                        entries,
+                    offer_read(&mut receiver.outbox, wanted, queue, &found, |message, expires| {
+                        entry(senders, message, &found.batch, expires, Item::new)
                     });
                 }
                 Err(error) => {
@@ -275,16 +271,9 @@ impl Receiver {
         Delivery::Input { lock, message }
     }
 
-    fn write(&self, hub: &Hub, line: usize, settlement: skerry_model::Settlement) {
+    fn write(&self, hub: &Hub, line: usize, settlement: Settlement) {
         let Some(line) = self.lines.get(line) else { return };
-        match hub.queues.settle(line.queue, settlement) {
-            Ok(_) => {}
-            // The queue was dropped with all it held: nothing of it is sent again.
-            Err(Refusal::Message { error, .. }) if error.code == ErrorCode::NotFound => {}
-            Err(refusal) => {
-                tracing::warn!(module = %self.module, %refusal, "what was settled cannot be written; it is sent again after a restart");
-            }
-        }
+        hub.write_settled(line.queue, settlement, &self.module);
     }
 }
 
@@ -292,24 +281,6 @@ impl Receiver {
 fn place(lock: LockToken) -> (usize, u64) {
     let line = (lock.0 & !INPUT_LOCK) >> 64;
     (usize::try_from(line).unwrap_or(usize::MAX), u64::try_from(lock.0 & u128::from(u64::MAX)).unwrap_or(u64::MAX))
-}
-
-fn entry(
-    senders: &mut Senders,
-    message: &QueuedMessage<'_>,
-    batch: &Batch,
-    expires: Option<skerry_model::Timestamp>,
-) -> Option<Entry<Item>> {
-    let (sender, source) = senders.get(message.source())?;
-    let (properties, body) = message.share(batch);
-    let bytes = u32::try_from(message.bytes()).unwrap_or(u32::MAX);
-    Some(Entry {
-        position: message.position(),
-        sender,
-        bytes,
-        expires,
-        item: Item { source, held: Held { properties, body } },
-    })
 }
 
 /// Reads on a thread that may wait for the disk; the lane is woken when it is done.
@@ -322,14 +293,10 @@ fn read(
     wanted: Wanted,
 ) {
     let Some(queue) = queue else { return };
-    let (queues, done, wake) = (hub.queues.clone(), done.clone(), wake.clone());
-    hub.runtime.spawn(async move {
-        let asked = wanted.clone();
-        let reading = tokio::task::spawn_blocking(move || match &asked.sender {
-            None => queues.read(queue, asked.from, READ_BYTES),
-            Some(sender) => queues.read_sender(queue, sender, asked.from, READ_BYTES),
-        });
-        let read = reading.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    let (hub, done, wake) = (hub.clone(), done.clone(), wake.clone());
+    hub.runtime.clone().spawn(async move {
+        let read = hub.read_queued(queue, &wanted, READ_BYTES).await;
+        drop(hub);
         if read.is_err() {
             tokio::time::sleep(READ_AGAIN_AFTER).await;
         }

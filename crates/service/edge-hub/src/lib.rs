@@ -15,6 +15,7 @@ mod identities;
 mod inputs;
 mod lane;
 mod methods;
+mod queued;
 mod routing;
 mod scope;
 mod sessions;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use skerry_log::{Batch, QueuedMessage, messages};
-use skerry_model::{ErrorCode, Refusal, Timestamp};
-use skerry_outbox::{Entry, Offer, Wanted};
+use skerry_log::{Batch, messages};
+use skerry_outbox::Wanted;
 use skerry_router::Endpoint;
 
 use super::Forwarder;
-use crate::held::{Held, Senders, unpin};
+use crate::held::unpin;
 use crate::hub::{Hub, lowest_bits};
+use crate::queued::{entry, offer_read};
 
 /// Bytes that one read from the log brings.
 const READ_BYTES: usize = 512 * 1024;
@@ -41,7 +41,7 @@ impl Forwarder {
         for message in messages(batch) {
             for destination in message.destinations() {
                 if let Some(line) = self.lines.iter().position(|queue| *queue == destination.queue) {
-                    let entry = entry(&mut self.senders, &message, batch, destination.expires);
+                    let entry = entry(&mut self.senders, &message, batch, destination.expires, |_, held| held);
                     self.fresh[line].extend(entry);
                 }
             }
@@ -55,30 +55,15 @@ impl Forwarder {
 
     pub(super) async fn read(&mut self, hub: &Hub, wanted: Wanted) {
         let Some(queue) = self.lines.get(wanted.line).copied() else { return };
-        let (queues, asked) = (hub.queues.clone(), wanted.clone());
-        let read = tokio::task::spawn_blocking(move || match &asked.sender {
-            None => queues.read(queue, asked.from, READ_BYTES),
-            Some(sender) => queues.read_sender(queue, sender, asked.from, READ_BYTES),
-        });
-        match read.await {
-            Ok(Ok(found)) => {
+        match hub.read_queued(queue, &wanted, READ_BYTES).await {
+            Ok(found) => {
                 let senders = &mut self.senders;
-                let entries = messages(&found.batch)
-                    .filter_map(|message| entry(senders, &message, &found.batch, message.destination(queue)?.expires));
-                let entries = entries.collect();
-                self.outbox.offer_read(Offer {
-                    line: wanted.line,
-                    sender: wanted.sender,
-                    from: wanted.from,
-                    next: found.batch.next(),
-                    at_end: found.at_end,
-                    entries,
+                offer_read(&mut self.outbox, wanted, queue, &found, |message, expires| {
+                    entry(senders, message, &found.batch, expires, |_, held| held)
                 });
             }
-            failed => {
-                if let Ok(Err(error)) = failed {
-                    tracing::error!(%error, "queued messages cannot be read");
-                }
+            Err(error) => {
+                tracing::error!(%error, "queued messages cannot be read");
                 self.outbox.read_failed(&wanted);
                 let wait = self.outbox.failed(hub.clock.now(), lowest_bits((hub.random)()));
                 tokio::time::sleep(wait).await;
@@ -89,27 +74,9 @@ impl Forwarder {
     /// Writes down what is settled.
     pub(super) fn write_settled(&mut self, hub: &Hub) {
         for (line, settlement) in self.outbox.settlements(hub.clock.now().monotonic) {
-            let Some(queue) = self.lines.get(line) else { continue };
-            match hub.queues.settle(*queue, settlement) {
-                Ok(_) => {}
-                // The queue was dropped with all it held: nothing of it is sent again.
-                Err(Refusal::Message { error, .. }) if error.code == ErrorCode::NotFound => {}
-                Err(refusal) => {
-                    tracing::warn!(%refusal, "what the hub has cannot be noted; it is sent again after a restart");
-                }
+            if let Some(queue) = self.lines.get(line) {
+                hub.write_settled(*queue, settlement, &"$upstream");
             }
         }
     }
-}
-
-fn entry(
-    senders: &mut Senders,
-    message: &QueuedMessage<'_>,
-    batch: &Batch,
-    expires: Option<Timestamp>,
-) -> Option<Entry<Held>> {
-    let (sender, _) = senders.get(message.source())?;
-    let (properties, body) = message.share(batch);
-    let bytes = u32::try_from(message.bytes()).unwrap_or(u32::MAX);
-    Some(Entry { position: message.position(), sender, bytes, expires, item: Held { properties, body } })
 }
