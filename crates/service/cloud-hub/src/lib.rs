@@ -26,6 +26,6 @@ pub use config::{CloudConfig, CommandRules};
 pub use hub::{CloudHub, CloudParts, INDEXED_MEMBERS, StartError};
 pub use lane::CloudLane;
 pub use policy::{Policy, Rights};
-pub use registry::{Requester, Statistics};
+pub use registry::Statistics;
 pub use scope::ScopePage;
 pub use twins::{Identity, TwinView};

@@ -21,15 +21,6 @@ const PAGE: u32 = 1_000;
 /// Who looks after the modules of a deployment.
 pub(crate) const MANAGED_BY_EDGE: &str = "iotEdge";
 
-/// Who asks for a change of a module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Requester {
-    /// An operator or service.
-    Service,
-    /// The device the module belongs to, or an edge hub on its behalf.
-    Device,
-}
-
 impl CloudHub {
     /// How many clients are attached.
     pub fn attached_count(&self) -> usize {
