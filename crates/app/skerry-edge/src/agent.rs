@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 use crate::SUPERVISE;
 use crate::beside::{Heard, HubSocket, write_environment};
-use crate::local_hub::{HubWishes, connections};
+use crate::local_hub::HubWishes;
 use crate::program::{Common, WORKLOAD_API};
 
 /// The certificates that leaf devices have to trust are in this file of the data folder.
@@ -292,7 +292,7 @@ async fn follow_wishes(
 fn details(door: Option<Arc<Door>>, heard: Heard, clock: Clock) -> StatusDetails {
     StatusDetails::new(move |status| {
         status.connections = match &door {
-            Some(door) => Some(connections(door)),
+            Some(door) => Some(door.connections()),
             None => heard.connections(clock.now().monotonic),
         };
     })

@@ -23,7 +23,7 @@ use skerry_pki::files;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::local_hub::{HubWishes, connections};
+use crate::local_hub::HubWishes;
 
 /// The socket that the hub asks the agent at; beside the hub's workload socket.
 const SOCKET: &str = "agent.sock";
@@ -165,7 +165,7 @@ pub(crate) async fn follow_agent(workload_uri: String, door: Arc<Door>, wishes: 
     let mut told: Option<Connections> = None;
     let mut is_there = true;
     while !wishes.is_closed() {
-        let now = connections(&door);
+        let now = door.connections();
         let news = (told.as_ref() != Some(&now)).then_some(&now);
         match ask(&agent, news).await {
             Ok((wished, known)) => {

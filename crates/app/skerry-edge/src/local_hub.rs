@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skerry_daemon::{DataFolder, Failure};
-use skerry_dialect::own;
 use skerry_edge_hub::{EdgeHub, EdgeHubConfig, EdgeParts, EdgeRoutes};
 use skerry_gateway::{Door, Entrance, Gateway, GatewayConfig, Head, Open, Serving};
 use skerry_log::{Folder, LogOptions, LogThread, Queues, QueuesOptions, random_salt, system_clock};
@@ -267,35 +266,4 @@ fn addresses(settings: &Settings, wishes: &HubWishes) -> BTreeMap<(SocketAddr, &
         }
     }
     wanted
-}
-
-/// Who is connected and who was refused, in the form of the status document.
-pub(crate) fn connections(door: &Door) -> own::Connections {
-    own::Connections {
-        connected: door
-            .connected()
-            .into_iter()
-            .map(|one| own::ConnectedLine {
-                client: one.client,
-                peer: one.peer.to_string(),
-                protocol: one.protocol.to_owned(),
-                product: one.product,
-                since: one.since,
-            })
-            .collect(),
-        refused: door
-            .refused()
-            .into_iter()
-            .map(|one| own::RefusedLine {
-                peer: one.peer.to_string(),
-                claimed: one.claimed,
-                protocol: one.protocol.to_owned(),
-                reason: one.reason,
-                first: one.first,
-                last: one.last,
-                count: one.count,
-            })
-            .collect(),
-        refusals: door.refusals(),
-    }
 }
