@@ -16,7 +16,6 @@ use skerry_edge_agent::{
 use skerry_edge_identity::{
     AuthoritySource, CallerCheck, EdgeIdentity, IdentityConfig, IdentityParts, Lifetimes, ModuleListing, SocketAccess,
 };
-use skerry_gateway::Door;
 use skerry_model::ModuleName;
 use skerry_module_runtime::ModuleRuntime;
 use skerry_net::{Clock, PeerCredentials};
@@ -28,6 +27,7 @@ use crate::SUPERVISE;
 use crate::beside::{Heard, HubSocket, write_environment};
 use crate::local_hub::HubWishes;
 use crate::program::{Common, WORKLOAD_API};
+use crate::view::View;
 
 /// The certificates that leaf devices have to trust are in this file of the data folder.
 const CA_FILE: &str = "ca.pem";
@@ -50,12 +50,12 @@ pub(crate) struct AgentDuty {
 }
 
 impl AgentDuty {
-    /// Starts everything; on the very first start waits for the hub, which has to know `$edgeAgent` and `$edgeHub`. `door`: of
+    /// Starts everything; on the very first start waits for the hub, which has to know `$edgeAgent` and `$edgeHub`. `view`: of
     /// the local hub, where it is in this process.
     pub(crate) async fn start(
         common: Arc<Common>,
         folder: &DataFolder,
-        door: Option<Arc<Door>>,
+        view: Option<View>,
         wishes: watch::Sender<HubWishes>,
     ) -> Result<Self, Failure> {
         let runtimes = runtimes(&common, folder).await?;
@@ -81,7 +81,7 @@ impl AgentDuty {
             identities: identity.clone(),
             upstream: SessionUpstream::new(session, common.clock),
             clock: common.clock,
-            status: Some(details(door, heard.clone(), common.clock)),
+            status: Some(details(view, heard.clone(), common.clock)),
         };
         let agent = EdgeAgent::start(config, parts)?;
         // Set once, here.
@@ -288,12 +288,12 @@ async fn follow_wishes(
     }
 }
 
-/// Adds who is connected and who was refused to the edge's status, as far as that is known.
-fn details(door: Option<Arc<Door>>, heard: Heard, clock: Clock) -> StatusDetails {
+/// Adds who is connected, who was refused and what waits to the edge's status, as far as that is known.
+fn details(view: Option<View>, heard: Heard, clock: Clock) -> StatusDetails {
     StatusDetails::new(move |status| {
-        status.connections = match &door {
-            Some(door) => Some(door.connections()),
-            None => heard.connections(clock.now().monotonic),
+        (status.connections, status.store) = match &view {
+            Some(view) => (Some(view.door.connections()), view.store()),
+            None => heard.told(clock.now().monotonic).map_or((None, None), |told| (Some(told.connections), told.store)),
         };
     })
 }

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use skerry_daemon::Failure;
-use skerry_dialect::own::Connections;
-use skerry_gateway::Door;
+use skerry_dialect::own::{Connections, StoreState};
 use skerry_model::{Json, Monotonic, json::parse};
 use skerry_net::http::{
     ClientLimits, HttpAddress, HttpClient, Method, Request, Response, ServerLimits, StatusCode, serve_http,
@@ -24,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::local_hub::HubWishes;
+use crate::view::View;
 
 /// The socket that the hub asks the agent at; beside the hub's workload socket.
 const SOCKET: &str = "agent.sock";
@@ -37,27 +37,35 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const CONNECTIONS_MAX: usize = 4;
 /// Room for the list of who is connected to a hub at its largest.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Nesting of an answer, with room to grow.
-const ANSWER_DEPTH_MAX: usize = 16;
+/// Nesting of what the two say, with room to grow.
+const BODY_DEPTH_MAX: usize = 16;
+
+/// What a hub says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Told {
+    /// Who is connected there, who was refused.
+    pub(crate) connections: Connections,
+    /// What waits there.
+    pub(crate) store: Option<StoreState>,
+}
 
 /// What the agent knows of the hub beside it. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Heard(Arc<Mutex<Option<(Monotonic, Connections)>>>);
+pub(crate) struct Heard(Arc<Mutex<Option<(Monotonic, Told)>>>);
 
 impl Heard {
-    /// Who is connected there, unless the hub is not there.
-    pub(crate) fn connections(&self, now: Monotonic) -> Option<Connections> {
+    /// What it said last, unless the hub is not there.
+    pub(crate) fn told(&self, now: Monotonic) -> Option<Told> {
         let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, connections) = heard.as_ref()?;
-        (now.since(*at) <= SILENCE_MAX).then(|| connections.clone())
+        let (at, told) = heard.as_ref()?;
+        (now.since(*at) <= SILENCE_MAX).then(|| told.clone())
     }
 
-    /// Takes what the hub says; nothing when it is what it said before. Whether that is known here.
-    fn take(&self, said: Option<Connections>, now: Monotonic) -> bool {
+    /// Takes what the hub says; its connections are left out when they are as they were. Whether those are known here.
+    fn take(&self, connections: Option<Connections>, store: Option<StoreState>, now: Monotonic) -> bool {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(said) = said.or_else(|| heard.take().map(|(_, before)| before)) {
-            *heard = Some((now, said));
-        }
+        let before = heard.take().map(|(_, before)| before.connections);
+        *heard = connections.or(before).map(|connections| (now, Told { connections, store }));
         heard.is_some()
     }
 }
@@ -137,26 +145,29 @@ async fn connection(
 }
 
 fn answer(request: &Request, wishes: &watch::Receiver<HubWishes>, heard: &Heard, now: Monotonic) -> Response {
-    let said = if request.body.is_empty() {
-        None
-    } else {
-        match Connections::read(&request.body) {
-            Ok(said) => Some(said),
-            Err(error) => {
-                return Response::json(StatusCode::BAD_REQUEST, json!({ "message": error.to_string() }).to_string());
-            }
-        }
+    let (connections, store) = match said(&request.body) {
+        Ok(said) => said,
+        Err(error) => return Response::json(StatusCode::BAD_REQUEST, json!({ "message": error }).to_string()),
     };
-    let known = heard.take(said, now);
+    let known = heard.take(connections, store, now);
     let wishes = wishes.borrow();
     let addresses: Vec<_> = wishes.addresses.iter().map(ToString::to_string).collect();
     let body = json!({ "stopped": wishes.stopped, "addresses": addresses, "connectionsKnown": known });
     Response::json(StatusCode::OK, body.to_string())
 }
 
+/// Reads what a hub says of itself.
+fn said(body: &[u8]) -> Result<(Option<Connections>, Option<StoreState>), String> {
+    let body = parse(body, BODY_DEPTH_MAX).map_err(|error| error.to_string())?;
+    let part = |name| body.get(name).and_then(Json::as_object);
+    let connections =
+        part("connections").map(Connections::from_object).transpose().map_err(|error| error.to_string())?;
+    Ok((connections, part("store").map(StoreState::from_object)))
+}
+
 /// The hub's end: asks the agent whose folder with `workload_uri` this is, for as long as anybody wants to know its wishes, and
-/// tells it who is connected. An agent that is away wishes what it wished before.
-pub(crate) async fn follow_agent(workload_uri: String, door: Arc<Door>, wishes: watch::Sender<HubWishes>) {
+/// tells it who is connected and what waits. An agent that is away wishes what it wished before.
+pub(crate) async fn follow_agent(workload_uri: String, view: View, wishes: watch::Sender<HubWishes>) {
     let Some(folder) = workload_uri.strip_prefix("unix://").and_then(|path| Path::new(path).parent()) else {
         tracing::warn!(workload_uri, "not on this machine: no agent is asked when to listen and where");
         return;
@@ -165,9 +176,9 @@ pub(crate) async fn follow_agent(workload_uri: String, door: Arc<Door>, wishes: 
     let mut told: Option<Connections> = None;
     let mut is_there = true;
     while !wishes.is_closed() {
-        let now = door.connections();
+        let now = view.door.connections();
         let news = (told.as_ref() != Some(&now)).then_some(&now);
-        match ask(&agent, news).await {
+        match ask(&agent, news, view.store()).await {
             Ok((wished, known)) => {
                 told = known.then_some(now);
                 is_there = true;
@@ -191,16 +202,20 @@ pub(crate) async fn follow_agent(workload_uri: String, door: Arc<Door>, wishes: 
     }
 }
 
-async fn ask(agent: &HttpClient, news: Option<&Connections>) -> Result<(HubWishes, bool), String> {
-    let mut request = Request::new(Method::POST, "/hub");
-    if let Some(news) = news {
-        request = request.json(news.document().to_string());
-    }
+async fn ask(
+    agent: &HttpClient,
+    news: Option<&Connections>,
+    store: Option<StoreState>,
+) -> Result<(HubWishes, bool), String> {
+    let said = json!({
+        "connections": news.map(Connections::document), "store": store.map(StoreState::document),
+    });
+    let request = Request::new(Method::POST, "/hub").json(said.to_string());
     let answer = agent.request(request).await.map_err(|error| error.to_string())?;
     if !answer.status.is_success() {
         return Err(format!("it answers {}", answer.status));
     }
-    let answer = parse(&answer.body, ANSWER_DEPTH_MAX).map_err(|error| error.to_string())?;
+    let answer = parse(&answer.body, BODY_DEPTH_MAX).map_err(|error| error.to_string())?;
     let addresses = answer.get("addresses").and_then(Json::as_array).into_iter().flatten();
     let addresses = addresses.map(|address| address.as_str()?.parse::<IpAddr>().ok()).collect::<Option<_>>();
     let stopped = answer.get("stopped").and_then(Json::as_bool);

@@ -33,24 +33,25 @@ async fn a_hub_hears_wishes_and_tells_who_is_connected() {
     let clock = Clock::system();
     let (wishes, heard, _socket, agent) = agent(&folder, clock);
     let now = || clock.now().monotonic;
-    assert_eq!(heard.connections(now()), None, "there is no hub");
-    assert_eq!(ask(&agent, None).await, Ok((HubWishes::default(), false)), "it has to say who is connected");
-    assert_eq!(ask(&agent, Some(&one_client())).await, Ok((HubWishes::default(), true)));
-    assert_eq!(heard.connections(now()), Some(one_client()));
+    assert_eq!(heard.told(now()), None, "there is no hub");
+    assert_eq!(ask(&agent, None, None).await, Ok((HubWishes::default(), false)), "it has to say who is connected");
+    assert_eq!(ask(&agent, Some(&one_client()), None).await, Ok((HubWishes::default(), true)));
+    assert_eq!(heard.told(now()), Some(Told { connections: one_client(), store: None }));
 
     let wished =
         HubWishes { stopped: true, addresses: vec!["172.18.0.1".parse().unwrap(), "fd00::1".parse().unwrap()] };
     wishes.send_replace(wished.clone());
-    assert_eq!(ask(&agent, None).await, Ok((wished, true)));
-    assert_eq!(heard.connections(now()), Some(one_client()), "nothing new");
-    assert_eq!(heard.connections(now() + SILENCE_MAX + Duration::from_secs(1)), None, "the hub is gone");
+    let store = Some(StoreState { messages: 3, bytes: 4_096, bytes_max: 8_192, full: true });
+    assert_eq!(ask(&agent, None, store).await, Ok((wished, true)));
+    assert_eq!(heard.told(now()), Some(Told { connections: one_client(), store }), "connected as before");
+    assert_eq!(heard.told(now() + SILENCE_MAX + Duration::from_secs(1)), None, "the hub is gone");
 }
 
 #[tokio::test]
 async fn an_agent_that_is_away_is_an_error_and_no_wish() {
     let folder = tempfile::tempdir().unwrap();
     let agent = HttpClient::new(HttpAddress::Unix(folder.path().join(SOCKET)), ClientLimits::default());
-    assert!(ask(&agent, None).await.is_err());
+    assert!(ask(&agent, None, None).await.is_err());
 }
 
 #[test]

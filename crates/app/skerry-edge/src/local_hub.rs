@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use skerry_daemon::{DataFolder, Failure};
 use skerry_edge_hub::{EdgeHub, EdgeHubConfig, EdgeParts, EdgeRoutes};
-use skerry_gateway::{Door, Entrance, Gateway, GatewayConfig, Head, Open, Serving};
+use skerry_gateway::{Entrance, Gateway, GatewayConfig, Head, Open, Serving};
 use skerry_log::{Folder, LogOptions, LogThread, Queues, QueuesOptions, random_salt, system_clock};
 use skerry_model::{ClientId, Timestamp};
 use skerry_net::{HandshakeLimits, ListenAddress, Listener, ServerTls, TlsAcceptor};
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::config::Settings;
 use crate::program::Common;
+use crate::view::View;
 
 /// What modules and devices call the local hub besides its host name.
 const HUB_NAME: &str = "edgeHub";
@@ -55,7 +56,7 @@ impl HubDuty {
         common: Arc<Common>,
         folder: &DataFolder,
         workload: WorkloadClient,
-        door: Arc<Door>,
+        view: &View,
         wishes: watch::Receiver<HubWishes>,
     ) -> Result<Self, Failure> {
         let workload = Arc::new(workload);
@@ -68,6 +69,8 @@ impl HubDuty {
         let disk = Arc::new(Folder::open(folder.join("queues"))?);
         let (queues, worker) = Queues::open(disk, &options, system_clock(), random_salt())?;
         let thread = worker.spawn("queues")?;
+        view.opened(queues.clone(), settings.store_bytes_max);
+        let door = view.door.clone();
         let state = SqliteState::open(&folder.join("hub.db"), &SqliteOptions::default())?;
         let tokens = tokens(&common, workload.clone());
         let random = common.random.clone();

@@ -7,6 +7,7 @@ mod beside;
 mod config;
 mod local_hub;
 mod program;
+mod view;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

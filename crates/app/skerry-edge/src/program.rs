@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use skerry_daemon::{Daemon, DataFolder, Failure};
 use skerry_edge_identity::SocketAccess;
-use skerry_gateway::Door;
 use skerry_model::{DeviceId, ModuleName};
 use skerry_net::ClientTls;
 use skerry_net::Clock;
@@ -19,6 +18,7 @@ use crate::agent::{AgentDuty, WORKLOAD_SOCKET};
 use crate::beside::follow_agent;
 use crate::config::Settings;
 use crate::local_hub::{HubDuty, HubWishes};
+use crate::view::View;
 
 /// Version of the workload API that our own hub speaks.
 pub(crate) const WORKLOAD_API: &str = "2022-08-03";
@@ -89,27 +89,27 @@ pub(crate) async fn run(settings: Settings, role: Role, log_level: String, daemo
         tls: ClientTls::new(&settings.trust_pem)?,
         settings,
     });
-    let door = Arc::new(Door::new());
+    let view = View::default();
     let (wishes_sender, wishes) = watch::channel(HubWishes::default());
 
     let (agent, hub) = match environment {
         None => {
-            let shared_door = (role == Role::All).then(|| door.clone());
-            let mut agent = AgentDuty::start(common.clone(), &folder, shared_door, wishes_sender).await?;
+            let beside = (role == Role::All).then(|| view.clone());
+            let mut agent = AgentDuty::start(common.clone(), &folder, beside, wishes_sender).await?;
             let hub = if role == Role::Agent {
                 let environment = agent.serve_hub_beside(&common, wishes)?;
                 println!("  environment of the hub   {}", environment.display());
                 None
             } else {
                 let workload = own_workload(&agent)?;
-                Some(HubDuty::start(common.clone(), &folder, workload, door, wishes).await?)
+                Some(HubDuty::start(common.clone(), &folder, workload, &view, wishes).await?)
             };
             (Some(agent), hub)
         }
         Some(told) => {
             let workload = WorkloadClient::from_environment(&told)?;
-            let hub = HubDuty::start(common.clone(), &folder, workload, door.clone(), wishes).await?;
-            tokio::spawn(follow_agent(told.workload_uri, door, wishes_sender));
+            let hub = HubDuty::start(common.clone(), &folder, workload, &view, wishes).await?;
+            tokio::spawn(follow_agent(told.workload_uri, view, wishes_sender));
             (None, Some(hub))
         }
     };

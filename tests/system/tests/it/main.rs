@@ -13,3 +13,4 @@ mod sdk;
 mod shipped_modules;
 mod site;
 mod starting;
+mod status;

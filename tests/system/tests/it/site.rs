@@ -78,12 +78,15 @@ impl Site {
     pub(crate) fn connections(&self) -> Value {
         match &self.edge {
             None => self.cli_json(&["device", "connections", "--json"]),
-            Some(edge) => {
-                let folder = edge.data_folder();
-                let mut status = self.cli_json(&["edge", "status", "--json", "--edge-dir", text(&folder)]);
-                status["connections"].take()
-            }
+            Some(_) => self.edge_status()["connections"].take(),
         }
+    }
+
+    /// What the operator is shown of the edge.
+    #[track_caller]
+    pub(crate) fn edge_status(&self) -> Value {
+        let folder = self.edge.as_ref().unwrap().data_folder();
+        self.cli_json(&["edge", "status", "--json", "--edge-dir", text(&folder)])
     }
 
     /// The entry of the list of refusals that is about `claimed`, once it counts `count`.

@@ -84,7 +84,11 @@ impl Connections {
         Self::from_object(&object(body)?)
     }
 
-    pub(super) fn from_object(body: &JsonObject) -> Result<Self, RequestError> {
+    /// Reads the document where it is part of another.
+    ///
+    /// # Errors
+    /// When it is not such a document.
+    pub fn from_object(body: &JsonObject) -> Result<Self, RequestError> {
         Ok(Self {
             connected: list(body, "connected", connected)?,
             refused: list(body, "refused", refused)?,

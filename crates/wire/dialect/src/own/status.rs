@@ -53,16 +53,28 @@ pub struct StoreState {
     pub full: bool,
 }
 
+impl StoreState {
+    /// The document that says this.
+    pub fn document(self) -> Json {
+        json!({ "messages": self.messages, "bytes": self.bytes, "bytesMax": self.bytes_max, "full": self.full })
+    }
+
+    /// Reads such a document; what is missing is nothing.
+    pub fn from_object(document: &JsonObject) -> Self {
+        Self {
+            messages: number(document, "messages"),
+            bytes: number(document, "bytes"),
+            bytes_max: number(document, "bytesMax"),
+            full: flag(document, "full"),
+        }
+    }
+}
+
 impl EdgeStatus {
     /// The document that says this.
     pub fn document(&self) -> Json {
         let deployment = self.deployment.as_ref().map(|deployment| {
             json!({ "version": deployment.version, "code": deployment.code, "description": deployment.description })
-        });
-        let store = self.store.map(|store| {
-            json!({
-                "messages": store.messages, "bytes": store.bytes, "bytesMax": store.bytes_max, "full": store.full,
-            })
         });
         json!({
             "device": self.device,
@@ -74,7 +86,7 @@ impl EdgeStatus {
                 "error": self.upstream_error,
             },
             "deployment": deployment,
-            "store": store,
+            "store": self.store.map(StoreState::document),
             "connections": self.connections.as_ref().map(Connections::document),
         })
     }
@@ -97,7 +109,7 @@ impl EdgeStatus {
             upstream_since: since,
             upstream_error: text(upstream, "error")?.map(str::to_owned),
             deployment: member(&body, "deployment")?.map(deployment).transpose()?,
-            store: member(&body, "store")?.map(store),
+            store: member(&body, "store")?.map(StoreState::from_object),
             connections: member(&body, "connections")?.map(Connections::from_object).transpose()?,
         })
     }
@@ -106,15 +118,6 @@ impl EdgeStatus {
 fn deployment(document: &JsonObject) -> Result<DeploymentState, RequestError> {
     let description = text(document, "description")?.unwrap_or_default().to_owned();
     Ok(DeploymentState { version: number(document, "version"), code: number(document, "code"), description })
-}
-
-fn store(document: &JsonObject) -> StoreState {
-    StoreState {
-        messages: number(document, "messages"),
-        bytes: number(document, "bytes"),
-        bytes_max: number(document, "bytesMax"),
-        full: flag(document, "full"),
-    }
 }
 
 fn number(document: &JsonObject, name: &str) -> u64 {
