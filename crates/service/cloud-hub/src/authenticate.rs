@@ -48,7 +48,7 @@ impl Hub {
                 (ActorId::EdgeHub(edge), method)
             }
         };
-        Ok(Actor { id, method, expires: Some(token.expiry) })
+        Ok(Actor { id, method, expires: Some(token.expiry), credential: None })
     }
 
     fn check_policy(&self, name: &str, token: &SasToken) -> Result<ActorId, Denied> {

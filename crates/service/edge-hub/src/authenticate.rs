@@ -1,11 +1,12 @@
 //! Whether a client may connect here: its own key from the cached scope, checked again after asking upstream when it fails.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use skerry_gateway::{Actor, ActorId, Claim, Credential, Proof, TokenSigner, signed_with};
+use skerry_dialect::identity::ScopeAnswer;
+use skerry_gateway::{Actor, ActorId, Claim, Closed, Credential, Proof, TokenSigner, signed_with};
 use skerry_model::{
-    AuthKind, AuthMethod, AuthScope, Authentication, ClientId, Denied, DeviceStatus, Monotonic, SasToken,
+    AuthKind, AuthMethod, AuthScope, Authentication, ClientId, Denied, DeviceId, DeviceStatus, Monotonic, SasToken,
 };
 use tokio::sync::Semaphore;
 
@@ -59,7 +60,43 @@ impl Hub {
                 }
             }
         };
-        checked.map(|method| Actor { id: ActorId::Client(client), method, expires: Some(token.expiry) })
+        let (method, expires) = (checked?, Some(token.expiry));
+        Ok(Actor { id: ActorId::Client(client), method, expires, credential: Some(Arc::new(proof.credential)) })
+    }
+
+    /// Why `client`, for whom `credential` was shown when it was let in, would not be let in with it now; that it has expired is
+    /// none of this.
+    pub(crate) fn unfit(&self, client: &ClientId, credential: Option<&Credential>) -> Option<Closed> {
+        let entry = self.identities.find(client);
+        if entry.device.as_ref().is_some_and(|device| device.status == DeviceStatus::Disabled) {
+            return Some(Closed::Disabled);
+        }
+        match credential {
+            Some(Credential::Token { token, signed_by }) if check(&entry, client, token, signed_by).is_err() => {
+                let is_known = entry.authentication(client).is_some();
+                Some(if is_known { Closed::Revoked } else { Closed::Deleted })
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends sessions of `device` and its modules, or of everybody, that were let in with what would not do any more.
+    pub(crate) fn put_out_unfit(&self, device: Option<&DeviceId>) {
+        self.sessions.close_unfit(device, |client, credential| {
+            let why = self.unfit(client, credential)?;
+            tracing::info!(%client, reason = why.as_str(), "is put out");
+            Some(why)
+        });
+    }
+
+    /// Takes over one identity, and what that means for who is connected.
+    async fn learn(&self, client: &ClientId, answer: ScopeAnswer) -> bool {
+        let stored = self.identities.put(answer).await;
+        if let Err(error) = &stored {
+            tracing::error!(%client, %error, "an identity from upstream cannot be stored");
+        }
+        self.put_out_unfit(Some(client.device()));
+        stored.is_ok()
     }
 
     /// Whether `client` may be asked for again; counts as asked then.
@@ -80,9 +117,7 @@ impl Hub {
     pub(crate) async fn refresh_identities(&self, clients: &[ClientId]) -> Result<(), ScopeError> {
         for client in clients {
             let answer = self.scope.one(client).await?;
-            if let Err(error) = self.identities.put(answer).await {
-                tracing::error!(%error, "an identity from upstream cannot be stored");
-            }
+            self.learn(client, answer).await;
         }
         Ok(())
     }
@@ -95,13 +130,7 @@ impl Hub {
             self.scope.one(client).await
         };
         match tokio::time::timeout(self.config.identity_wait, asking).await {
-            Ok(Ok(answer)) => match self.identities.put(answer).await {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::error!(%error, "an identity from upstream cannot be stored");
-                    false
-                }
-            },
+            Ok(Ok(answer)) => self.learn(client, answer).await,
             Ok(Err(error)) => {
                 tracing::debug!(%client, %error, "upstream does not tell about the identity");
                 false
@@ -112,11 +141,7 @@ impl Hub {
 }
 
 fn check(entry: &Entry, client: &ClientId, token: &SasToken, signed_by: &TokenSigner) -> Result<AuthMethod, Denied> {
-    let own = match client {
-        ClientId::Device(_) => entry.device.as_ref().map(|device| &device.authentication),
-        ClientId::Module(_) => entry.module.as_ref().map(|module| &module.authentication),
-    };
-    let Some(own) = own else {
+    let Some(own) = entry.authentication(client) else {
         return Err(Denied::unauthorized(format!("{client} is not in the scope of this edge device")));
     };
     if entry.device.as_ref().is_some_and(|device| device.status == DeviceStatus::Disabled) {

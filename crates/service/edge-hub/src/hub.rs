@@ -163,16 +163,12 @@ impl Hub {
         }
     }
 
-    /// Reads the whole scope from above. Who is not in it any more is put out.
+    /// Reads the whole scope from above. Who is not in it any more, or may not come in as they did, is put out.
     pub(crate) async fn refresh_scope(self: &Arc<Self>) -> Result<(), ScopeError> {
         let scope = self.scope.everybody().await?;
         match self.identities.replace(scope).await {
-            Ok(out) => {
-                for client in out.disabled {
-                    tracing::info!(%client, "was disabled");
-                    self.sessions.close_all_of(&client, Closed::Disabled);
-                }
-                for client in out.gone {
+            Ok(gone) => {
+                for client in gone {
                     tracing::info!(%client, "is not in the scope any more");
                     self.sessions.close(&client, Closed::Deleted);
                     self.upstream.close(&client);
@@ -180,6 +176,7 @@ impl Hub {
                         tracing::error!(%client, %error, "a twin cannot be removed from the store");
                     }
                 }
+                self.put_out_unfit(None);
             }
             Err(error) => tracing::error!(%error, "the scope cannot be stored"),
         }

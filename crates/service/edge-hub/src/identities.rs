@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use skerry_dialect::identity::{ScopeAnswer, device_body, module_body, read_device, read_module};
-use skerry_model::{ClientId, DeviceId, DeviceRecord, DeviceStatus, ModuleId, ModuleRecord};
+use skerry_model::{Authentication, ClientId, DeviceId, DeviceRecord, ModuleId, ModuleRecord};
 use skerry_state::{Change, Expect, Filter, Key, Kind, Page, StateError, StateStore};
 
 const DEVICE: Kind = Kind::new("scope-device");
@@ -35,13 +35,14 @@ pub(crate) struct Entry {
     pub(crate) module: Option<ModuleRecord>,
 }
 
-/// Who may not connect any more.
-#[derive(Debug, Default)]
-pub(crate) struct Out {
-    /// They are not in the scope any more.
-    pub(crate) gone: Vec<ClientId>,
-    /// Devices that were disabled.
-    pub(crate) disabled: Vec<ClientId>,
+impl Entry {
+    /// How `client`, whose entry this is, proves who it is; `None` when it is not known.
+    pub(crate) fn authentication(&self, client: &ClientId) -> Option<&Authentication> {
+        match client {
+            ClientId::Device(_) => self.device.as_ref().map(|device| &device.authentication),
+            ClientId::Module(_) => self.module.as_ref().map(|module| &module.authentication),
+        }
+    }
 }
 
 impl Identities {
@@ -72,8 +73,8 @@ impl Identities {
         Entry { device: known.devices.get(client.device()).cloned(), module }
     }
 
-    /// Takes over a whole scope; who is not in it any more is forgotten. Answers who may not connect any more.
-    pub(crate) async fn replace(&self, scope: ScopeAnswer) -> Result<Out, StateError> {
+    /// Takes over a whole scope; who is not in it any more is forgotten. Answers who that is.
+    pub(crate) async fn replace(&self, scope: ScopeAnswer) -> Result<Vec<ClientId>, StateError> {
         if scope.devices.len() + scope.modules.len() > IDENTITIES_MAX {
             tracing::warn!(identities_max = IDENTITIES_MAX, "the scope is larger than what is kept");
         }
@@ -81,7 +82,7 @@ impl Identities {
         new.devices.extend(scope.devices.into_iter().take(IDENTITIES_MAX).map(|device| (device.id.clone(), device)));
         let room = IDENTITIES_MAX - new.devices.len();
         new.modules.extend(scope.modules.into_iter().take(room).map(|module| (module.id.clone(), module)));
-        let (changes, out) = {
+        let (changes, gone) = {
             let old = self.known.read().unwrap_or_else(PoisonError::into_inner);
             let mut gone: Vec<ClientId> = Vec::new();
             gone.extend(old.devices.keys().filter(|id| !new.devices.contains_key(*id)).cloned().map(ClientId::Device));
@@ -91,17 +92,13 @@ impl Identities {
             let mut changes: Vec<Change> =
                 changed_devices.map(put_device).chain(changed_modules.map(put_module)).collect();
             changes.extend(gone.iter().map(|client| Change::delete(key(client), Expect::Any)));
-            let is_disabled = |device: &&DeviceRecord| device.status == DeviceStatus::Disabled;
-            let was_disabled = |device: &&DeviceRecord| old.devices.get(&device.id).as_ref().is_some_and(is_disabled);
-            let disabled = new.devices.values().filter(|device| is_disabled(device) && !was_disabled(device));
-            let disabled = disabled.map(|device| ClientId::Device(device.id.clone())).collect();
-            (changes, Out { gone, disabled })
+            (changes, gone)
         };
         if !changes.is_empty() {
             self.state.commit(changes).await?;
         }
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = new;
-        Ok(out)
+        Ok(gone)
     }
 
     /// Takes over single identities.

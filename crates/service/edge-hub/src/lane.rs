@@ -108,6 +108,7 @@ impl Lane for EdgeLane {
             lane: self.mailbox.clone(),
             listening: Listening::default(),
             since: hub.clock.now().wall,
+            credential: actor.credential.clone(),
             over,
         };
         if let Some(older) = hub.sessions.take_over(&subject, live) {
@@ -115,17 +116,25 @@ impl Lane for EdgeLane {
             hub.left(&subject);
         }
         hub.reach_up(&subject);
-        let (hub, inner) = (hub.clone(), self.inner.clone());
-        Ok(Attachment::new(key, move || {
-            let mut inner = inner.borrow_mut();
-            inner.slots.remove(key);
-            inner.inputs.remove(&hub, key);
-            drop(inner);
-            hub.calls.abandon(&subject, serial);
-            if hub.sessions.detach(&subject, serial, hub.clock.now().wall) {
-                hub.left(&subject);
+        let detach = {
+            let (hub, inner, subject) = (hub.clone(), self.inner.clone(), subject.clone());
+            move || {
+                let mut inner = inner.borrow_mut();
+                inner.slots.remove(key);
+                inner.inputs.remove(&hub, key);
+                drop(inner);
+                hub.calls.abandon(&subject, serial);
+                if hub.sessions.detach(&subject, serial, hub.clock.now().wall) {
+                    hub.left(&subject);
+                }
             }
-        }))
+        };
+        let attachment = Attachment::new(key, detach);
+        // Its keys may have changed after it was authenticated and before the session could be found and closed.
+        match hub.unfit(&subject, actor.credential.as_deref()) {
+            Some(why) => Err(Denied::unauthorized(format!("{subject}: {}", why.as_str()))),
+            None => Ok(attachment),
+        }
     }
 
     fn append(&self, from: SessionKey, batch: &[MessageView<'_>]) -> Result<Option<Ticket>, Refusal> {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use skerry_gateway::{Closed, LaneMailbox, SessionKey};
+use skerry_gateway::{Closed, Credential, LaneMailbox, SessionKey};
 use skerry_listening::Listening;
-use skerry_model::{Channel, ClientId, Delivery, Timestamp};
+use skerry_model::{Channel, ClientId, Delivery, DeviceId, Timestamp};
 use tokio::sync::watch;
 
 /// One attached session.
@@ -15,6 +15,8 @@ pub(crate) struct Live {
     pub(crate) lane: Arc<LaneMailbox>,
     pub(crate) listening: Listening,
     pub(crate) since: Timestamp,
+    /// What was shown for it.
+    pub(crate) credential: Option<Arc<Credential>>,
     /// Raised when a newer session of the same client took over; the lane looks at it without asking anybody.
     pub(crate) over: Arc<AtomicBool>,
 }
@@ -94,14 +96,23 @@ impl Sessions {
         self.with(client, |live| live.lane.close(live.key, why));
     }
 
-    /// Ends the sessions of `client` and, when it is a device, of its modules.
-    pub(crate) fn close_all_of(&self, client: &ClientId, why: Closed) {
-        let of_client = |known: &ClientId| match client {
-            ClientId::Device(device) => known.device() == device,
-            ClientId::Module(_) => known == client,
+    /// Ends those sessions of `device` and its modules, or of everybody, for which `judge` finds a reason in what was shown for them.
+    pub(crate) fn close_unfit(
+        &self,
+        device: Option<&DeviceId>,
+        judge: impl Fn(&ClientId, Option<&Credential>) -> Option<Closed>,
+    ) {
+        let is_meant = |client: &ClientId| device.is_none_or(|device| client.device() == device);
+        // Judging takes a while for many; nobody is to wait for it.
+        let meant: Vec<_> = {
+            let live = self.lock();
+            let meant = live.iter().filter(|(client, _)| is_meant(client));
+            meant.map(|(client, live)| (client.clone(), live.key, live.lane.clone(), live.credential.clone())).collect()
         };
-        for (_, live) in self.lock().iter().filter(|(known, _)| of_client(known)) {
-            live.lane.close(live.key, why);
+        for (client, key, lane, credential) in meant {
+            if let Some(why) = judge(&client, credential.as_deref()) {
+                lane.close(key, why);
+            }
         }
     }
 

@@ -197,7 +197,7 @@ pub enum Claim {
 }
 
 /// What is shown for a claim.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
     /// A token whose resource names the claim.
     Token {
@@ -232,6 +232,8 @@ pub struct Actor {
     pub method: AuthMethod,
     /// When the credential ends, without clock skew; the connection ends with it.
     pub expires: Option<Timestamp>,
+    /// What was shown, for a backend that judges it again when keys change.
+    pub credential: Option<Arc<Credential>>,
 }
 
 /// Who was authenticated.

@@ -122,7 +122,7 @@ impl World {
         let lane = self.hub.lane(Waker::noop().clone());
         let client = ClientId::parse(client).unwrap();
         let method = AuthMethod { scope: AuthScope::Device, kind: AuthKind::Sas };
-        let actor = Actor { id: ActorId::Client(client.clone()), method, expires: None };
+        let actor = Actor { id: ActorId::Client(client.clone()), method, expires: None, credential: None };
         let terms = Terms { window: 10, model_id: None };
         let attachment = lane.attach(&actor, client, None, terms).await.unwrap();
         (lane, attachment)

@@ -109,12 +109,12 @@ impl<S> World<S> {
 
 pub(crate) fn own_actor(client: &str) -> Actor {
     let method = AuthMethod { scope: AuthScope::Device, kind: AuthKind::Sas };
-    Actor { id: ActorId::Client(id(client)), method, expires: None }
+    Actor { id: ActorId::Client(id(client)), method, expires: None, credential: None }
 }
 
 pub(crate) fn edge_hub(edge: &str) -> Actor {
     let method = AuthMethod { scope: AuthScope::Module, kind: AuthKind::Sas };
-    Actor { id: ActorId::EdgeHub(device(edge)), method, expires: None }
+    Actor { id: ActorId::EdgeHub(device(edge)), method, expires: None, credential: None }
 }
 
 struct Woken(Notify);

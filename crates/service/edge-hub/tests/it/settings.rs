@@ -6,7 +6,7 @@ use serde_json::json;
 use skerry_gateway::{Backend, Claim, Closed, Credential, Proof, TokenSigner};
 use skerry_model::{Channel, Json, SasToken, Timestamp};
 
-use crate::world::{OWN, Setup, World, id, routes};
+use crate::world::{Client, OWN, Setup, World, id, routes};
 
 const TO_B: &str = "FROM /messages/* INTO BrokeredEndpoint(\"/modules/b/inputs/in\")";
 
@@ -159,4 +159,51 @@ async fn who_is_deleted_or_disabled_is_put_out_at_the_next_look() {
     assert_eq!((one.closed(), two.closed(), a.closed()), (Some(Closed::Disabled), Some(Closed::Deleted), None));
     assert!(!world.cloud.is_connected("leaf2"));
     world.run(world.hub.authenticate(token("leaf"))).await.unwrap_err();
+}
+
+/// Somebody who comes in with [`token`].
+async fn let_in(world: &World) -> Client {
+    let actor = world.run(world.hub.authenticate(token("leaf"))).await.unwrap();
+    world.attach_as(&world.lane(), &actor, 10).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_came_in_with_a_key_that_is_no_longer_good_is_put_out_at_the_next_look() {
+    let world = bare_with(leaf(KEY, "enabled")).await;
+    let (client, other) = (let_in(&world).await, world.attach("leaf2").await);
+    let actor = world.run(world.hub.authenticate(token("leaf"))).await.unwrap();
+
+    // Its own key is still good as the second one.
+    let mut rolled = leaf(OTHER_KEY, "enabled");
+    rolled["authentication"]["symmetricKey"]["secondaryKey"] = KEY.into();
+    world.cloud.book().devices[1] = rolled;
+    world.pass(Duration::from_secs(3_700)).await;
+    assert_eq!(client.closed(), None);
+
+    world.cloud.book().devices[1] = leaf(OTHER_KEY, "enabled");
+    world.pass(Duration::from_secs(3_700)).await;
+    assert_eq!((client.closed(), other.closed()), (Some(Closed::Revoked), None));
+    // Neither is somebody let in who was authenticated before.
+    let denied = world.attach_as(&world.lane(), &actor, 10).await.err().unwrap();
+    assert_eq!(denied.detail, "leaf: its credentials are not valid any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_look_at_an_identity_puts_out_who_no_longer_fits() {
+    let world = bare_with(leaf(KEY, "enabled")).await;
+    let client = let_in(&world).await;
+    world.cloud.book().devices[1] = leaf(OTHER_KEY, "enabled");
+    // Somebody shows a token that does not fit what is known, so the hub above is asked.
+    let mut foreign = token("leaf");
+    let Credential::Token { token, .. } = &mut foreign.credential else { unreachable!() };
+    token.signature[0] ^= 1;
+    world.run(world.hub.authenticate(foreign)).await.unwrap_err();
+    world.settle().await;
+    assert_eq!((asked(&world), client.closed()), (1, Some(Closed::Revoked)));
+
+    let world = bare_with(leaf(KEY, "enabled")).await;
+    let client = let_in(&world).await;
+    world.cloud.book().devices.remove(1);
+    world.pass(Duration::from_secs(3_700)).await;
+    assert_eq!(client.closed(), Some(Closed::Deleted));
 }

@@ -17,8 +17,8 @@ use skerry_gateway::{Actor, ActorId, Attachment, Backend, Closed, Door, Lane, Se
 use skerry_log::{LogOptions, Queues, QueuesOptions, Turn, Worker};
 use skerry_model::json::JsonObject;
 use skerry_model::{
-    AuthKind, AuthMethod, AuthScope, Channel, ClientId, Delivery, DeviceId, InputMessage, Json, LockToken, MessageView,
-    MethodCall, Outcome, PropertyBag, Refusal, Reply, Request, Settled, Ticket, Timestamp,
+    AuthKind, AuthMethod, AuthScope, Channel, ClientId, Delivery, Denied, DeviceId, InputMessage, Json, LockToken,
+    MessageView, MethodCall, Outcome, PropertyBag, Refusal, Reply, Request, Settled, Ticket, Timestamp,
 };
 use skerry_net::Clock;
 use skerry_net::http::{ClientLimits, HttpAddress, HttpClient};
@@ -275,10 +275,17 @@ impl World {
 
     pub(crate) async fn attach_on(&self, lane: &Rc<TestLane>, client: &str, window: u32) -> Client {
         let method = AuthMethod { scope: AuthScope::Device, kind: AuthKind::Sas };
-        let actor = Actor { id: ActorId::Client(id(client)), method, expires: None };
-        let attachment = lane.lane.attach(&actor, id(client), None, Terms { window, model_id: None }).await.unwrap();
+        let actor = Actor { id: ActorId::Client(id(client)), method, expires: None, credential: None };
+        self.attach_as(lane, &actor, window).await.unwrap()
+    }
+
+    /// Whoever was authenticated.
+    pub(crate) async fn attach_as(&self, lane: &Rc<TestLane>, actor: &Actor, window: u32) -> Result<Client, Denied> {
+        let ActorId::Client(client) = &actor.id else { panic!("{actor:?}") };
+        let terms = Terms { window, model_id: None };
+        let attachment = lane.lane.attach(actor, client.clone(), None, terms).await?;
         lane.sessions.borrow_mut().entry(attachment.key()).or_default();
-        Client { lane: lane.clone(), key: attachment.key(), attachment: Some(attachment) }
+        Ok(Client { lane: lane.clone(), key: attachment.key(), attachment: Some(attachment) })
     }
 
     /// A client that listens.

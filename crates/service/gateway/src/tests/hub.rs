@@ -74,7 +74,7 @@ impl Backend for Scripted {
             return Err(Denied::unauthorized("wrong key"));
         }
         let method = AuthMethod { scope: AuthScope::Device, kind: AuthKind::Sas };
-        Ok(Actor { id: ActorId::Client(client), method, expires: Some(token.expiry) })
+        Ok(Actor { id: ActorId::Client(client), method, expires: Some(token.expiry), credential: None })
     }
 
     async fn recall(&self, client: &ClientId) -> Vec<Kept> {
