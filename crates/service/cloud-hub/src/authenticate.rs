@@ -1,6 +1,9 @@
 //! Whether a proof holds: whose key signed, whether that identity may connect, and for whom an edge hub may speak.
 
-use skerry_gateway::{Actor, ActorId, Claim, Credential, Proof, TokenSigner, signed_with};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use skerry_gateway::{Actor, ActorId, Claim, Closed, Credential, Proof, TokenSigner, signed_with};
 use skerry_model::{
     AuthChain, AuthKind, AuthMethod, AuthScope, Authentication, ClientId, Denied, DeviceId, DeviceRecord, DeviceStatus,
     ErrorCode, ModuleName, SasToken,
@@ -17,38 +20,70 @@ pub(crate) struct Found {
 
 impl Hub {
     pub(crate) async fn check_proof(&self, proof: Proof) -> Result<Actor, Denied> {
-        let (token, signed_by) = match proof.credential {
+        let (token, signed_by) = match &proof.credential {
             Credential::Token { token, signed_by } => (token, signed_by),
             Credential::Certificate(_) => {
                 return Err(Denied::unauthorized("client certificates are not taken here; use a token"));
             }
             Credential::Missing => return Err(Denied::unauthorized("no credential was shown")),
         };
-        let (id, method) = match (&proof.claim, &signed_by) {
-            (Claim::Policy, TokenSigner::Policy(name)) => (self.check_policy(name, &token)?, HUB_POLICY),
+        let (id, method) = match (&proof.claim, signed_by) {
+            (Claim::Policy, TokenSigner::Policy(name)) => (self.check_policy(name, token)?, HUB_POLICY),
             (Claim::Policy, TokenSigner::Device | TokenSigner::Module) => {
                 return Err(Denied::unauthorized("a policy was claimed, but the token is not one of a policy"));
             }
             (Claim::Client(_) | Claim::OnBehalf { .. }, TokenSigner::Policy(name)) => {
-                let id = self.check_policy(name, &token)?;
+                let id = self.check_policy(name, token)?;
                 if !self.policy(name).is_some_and(|policy| policy.rights.device_connect) {
                     return Err(Denied::unauthorized(format!("policy `{name}` has no right to act for devices")));
                 }
                 (id, HUB_POLICY)
             }
             (Claim::Client(client), TokenSigner::Device | TokenSigner::Module) => {
-                let method = self.check_client(client, &signed_by, &token).await?;
+                let method = self.check_client(client, signed_by, token).await?;
                 (ActorId::Client(client.clone()), method)
             }
             (Claim::OnBehalf { chain }, TokenSigner::Device | TokenSigner::Module) => {
                 let edge = acting_device(chain)?;
                 let hub = ClientId::Module(edge.module(ModuleName::edge_hub()));
-                let method = self.check_client(&hub, &signed_by, &token).await?;
+                let method = self.check_client(&hub, signed_by, token).await?;
                 self.check_chain(chain, &edge).await?;
                 (ActorId::EdgeHub(edge), method)
             }
         };
-        Ok(Actor { id, method, expires: Some(token.expiry), credential: None })
+        let expires = Some(token.expiry);
+        Ok(Actor { id, method, expires, credential: Some(Arc::new(proof.credential)) })
+    }
+
+    /// Refuses `actor` where what it showed would not let it in any more; that it has expired is none of this.
+    pub(crate) async fn check_again(&self, actor: &ActorId, credential: Option<&Credential>) -> Result<(), Denied> {
+        let client = match actor {
+            ActorId::Client(client) => client.clone(),
+            ActorId::EdgeHub(edge) => edge.module(ModuleName::edge_hub()).into(),
+            // The keys of policies do not change while the hub runs.
+            ActorId::Policy(_) => return Ok(()),
+        };
+        match credential {
+            Some(Credential::Token { token, signed_by }) => {
+                self.check_client(&client, signed_by, token).await.map(drop)
+            }
+            Some(Credential::Certificate(_) | Credential::Missing) | None => Ok(()),
+        }
+    }
+
+    /// Ends the sessions of whoever came in as `device` or one of its modules with a key that is not theirs any more.
+    pub(crate) async fn close_unfit(self: &Arc<Self>, device: &DeviceId) {
+        let mut unfit = BTreeSet::new();
+        for (serial, actor, credential) in self.sessions.let_in_as(device) {
+            if self
+                .check_again(&actor, Some(&credential))
+                .await
+                .is_err_and(|denied| denied.code == ErrorCode::Unauthorized)
+            {
+                unfit.insert(serial);
+            }
+        }
+        self.close_sessions(Closed::Revoked, |_, live| unfit.contains(&live.key.serial));
     }
 
     fn check_policy(&self, name: &str, token: &SasToken) -> Result<ActorId, Denied> {

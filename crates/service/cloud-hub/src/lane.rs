@@ -101,6 +101,7 @@ impl Lane for CloudLane {
     ) -> Result<Attachment, Denied> {
         let hub = &self.hub;
         let changes = hub.sessions.registry_changes();
+        hub.check_again(&actor.id, actor.credential.as_deref()).await?;
         let found = hub.may_act(actor, &subject, chain.as_ref()).await?;
         let mut stamp = hub.stamp(actor, &subject, &found);
         stamp.model_id = self.model_id(&subject, terms.model_id).await?;
@@ -121,6 +122,8 @@ impl Lane for CloudLane {
             key,
             lane: Arc::clone(&self.mailbox),
             shared,
+            actor: actor.id.clone(),
+            credential: actor.credential.clone(),
             chain: chain.clone(),
             window: usize::try_from(terms.window.max(1)).unwrap_or(usize::MAX),
             listening: Listening::default(),
@@ -135,8 +138,10 @@ impl Lane for CloudLane {
             }
         };
         let attachment = Attachment::new(key, detach);
-        // Somebody may have been disabled or deleted after the look above and before the session could be found and closed.
+        // Somebody may have been disabled or deleted, or have got other keys, after the look above and before the session could be
+        // found and closed.
         if hub.sessions.registry_changes() != changes {
+            hub.check_again(&actor.id, actor.credential.as_deref()).await?;
             hub.may_act(actor, &subject, chain.as_ref()).await?;
         }
         Ok(attachment)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use skerry_gateway::{Closed, LaneMailbox, SessionKey};
+use skerry_gateway::{ActorId, Closed, Credential, LaneMailbox, SessionKey};
 use skerry_listening::Listening;
 use skerry_model::{AuthChain, Channel, ClientId, Delivery, DeviceId, LockToken, Timestamp};
 use tokio::sync::watch;
@@ -37,6 +37,9 @@ pub(crate) struct Live {
     pub(crate) key: SessionKey,
     pub(crate) lane: Arc<LaneMailbox>,
     pub(crate) shared: Arc<SessionShared>,
+    /// Who came in, and what they showed.
+    pub(crate) actor: ActorId,
+    pub(crate) credential: Option<Arc<Credential>>,
     pub(crate) chain: Option<AuthChain>,
     pub(crate) window: usize,
     pub(crate) listening: Listening,
@@ -97,6 +100,19 @@ impl Sessions {
 
     pub(crate) fn count(&self) -> usize {
         self.lock().len()
+    }
+
+    /// Sessions that came in with a credential of `device` or one of its modules, by serial. Who is about to be attached looks again.
+    pub(crate) fn let_in_as(&self, device: &DeviceId) -> Vec<(u64, ActorId, Arc<Credential>)> {
+        self.registry_changes.fetch_add(1, Ordering::SeqCst);
+        let is_meant = |actor: &ActorId| match actor {
+            ActorId::Client(client) => client.device() == device,
+            ActorId::EdgeHub(edge) => edge == device,
+            ActorId::Policy(_) => false,
+        };
+        let live = self.lock();
+        let meant = live.values().filter(|live| is_meant(&live.actor));
+        meant.filter_map(|live| Some((live.key.serial, live.actor.clone(), live.credential.clone()?))).collect()
     }
 
     /// Looks at the session of `client`.

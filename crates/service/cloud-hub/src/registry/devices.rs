@@ -168,6 +168,9 @@ impl Hub {
                     live.chain.as_ref().is_some_and(|chain| chain.links().iter().any(|link| link.device() == id))
                 });
             }
+            if device.authentication != before.authentication {
+                self.close_unfit(id).await;
+            }
         }
         Ok(device)
     }

@@ -88,7 +88,11 @@ impl Hub {
         }
     }
 
-    async fn put_module(&self, draft: ModuleDraft, when: &Precondition) -> Result<ModuleRecord, RequestError> {
+    async fn put_module(
+        self: &std::sync::Arc<Self>,
+        draft: ModuleDraft,
+        when: &Precondition,
+    ) -> Result<ModuleRecord, RequestError> {
         let _lock = self.lock(&draft.id.device).await;
         self.known_device(&draft.id.device).await?;
         let stored = self.module_with_revision(&draft.id).await.map_err(unavailable)?;
@@ -115,6 +119,7 @@ impl Hub {
                 .drafted_authentication(&draft.authentication, stored_module.map(|module| &module.authentication)),
             activity: Activity::default(),
         };
+        let is_changed = stored_module.is_some_and(|before| before.authentication != module.authentication);
         let changes = match stored {
             Some((_, revision)) => {
                 let document = records::write_module(&module);
@@ -123,6 +128,9 @@ impl Hub {
             None => new_module(&module, &StoredTwin::default()),
         };
         self.state.commit(changes).await.map_err(unavailable)?;
+        if is_changed {
+            self.close_unfit(&draft.id.device).await;
+        }
         Ok(module)
     }
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use skerry_gateway::{Closed, Lane as _};
+use skerry_gateway::{Actor, Backend as _, Claim, Closed, Lane as _, TokenSigner};
 use skerry_model::{
-    Channel, ConnectionState, DeviceDraft, DeviceStatus, ErrorCode, MessageView, ModuleId, Precondition, PropertyBag,
-    Refusal, Reply, Request,
+    AuthChain, AuthenticationDraft, Channel, ClientId, ConnectionState, DeviceDraft, DeviceStatus, ErrorCode,
+    MessageView, ModuleDraft, ModuleId, Precondition, PropertyBag, Refusal, Reply, Request, SharedKey,
 };
 
-use crate::support::{Client, device, edge_hub, own_actor, world};
+use crate::support::{Client, World, device, edge_hub, id, own_actor, proof, world};
 
 fn append(client: &Client) -> Result<(), Refusal> {
     let message = MessageView { properties: PropertyBag::default(), body: b"x" };
@@ -83,6 +83,58 @@ async fn what_the_registry_takes_away_ends_connections() {
 
     world.hub.stop().await;
     assert_eq!(bystander.closed().await, Some(Closed::Stopping));
+}
+
+/// Who shows a token for `claim`, signed with the primary key that `signer` has now.
+async fn comes_in(world: &World, claim: Claim, signer: &str) -> Actor {
+    let signed_by = match id(signer) {
+        ClientId::Device(_) => TokenSigner::Device,
+        ClientId::Module(_) => TokenSigner::Module,
+    };
+    world.hub.authenticate(proof(claim, signed_by, &world.key(signer).await)).await.unwrap()
+}
+
+fn with_key(byte: u8) -> AuthenticationDraft {
+    let key = SharedKey::from_bytes(&[byte; 32]).unwrap();
+    AuthenticationDraft::Sas { primary: Some(key.clone()), secondary: Some(key) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_key_ends_the_connections_that_were_made_with_it_and_no_others() {
+    let world = world().await;
+    let edge = world.add_edge("edge", None).await;
+    world.add_leaf("leaf", &edge).await;
+    world.add_module("edge/mod").await;
+    let own = |client: &str| Claim::Client(id(client));
+    let chain = AuthChain::parse("leaf;edge").unwrap();
+    let speaks = comes_in(&world, Claim::OnBehalf { chain }, "edge").await;
+    let agent = comes_in(&world, own("edge/$edgeAgent"), "edge").await;
+    let module = comes_in(&world, own("edge/mod"), "edge/mod").await;
+    let leaf = comes_in(&world, own("leaf"), "leaf").await;
+    let mut agent_session = world.try_attach(&agent, "edge/$edgeAgent", None, 1).await.unwrap();
+    let mut module_session = world.try_attach(&module, "edge/mod", None, 1).await.unwrap();
+    let mut leaf_session = world.try_attach(&speaks, "leaf", Some("leaf;edge"), 1).await.unwrap();
+
+    // Written anew with the same keys.
+    let draft = DeviceDraft { iot_edge: true, ..DeviceDraft::new(device("edge")) };
+    world.hub.put_device(draft.clone(), &Precondition::Any).await.unwrap();
+    assert_eq!((agent_session.closed().await, leaf_session.closed().await), (None, None));
+
+    // The device's key is also that of its modules without one, and of the hub that speaks for others.
+    let draft = DeviceDraft { authentication: with_key(7), ..draft };
+    world.hub.put_device(draft, &Precondition::Any).await.unwrap();
+    assert_eq!(agent_session.closed().await, Some(Closed::Revoked));
+    assert_eq!(leaf_session.closed().await, Some(Closed::Revoked));
+    assert_eq!(module_session.closed().await, None, "it has a key of its own");
+    let mut leaf_session = world.try_attach(&leaf, "leaf", None, 1).await.unwrap();
+
+    let draft = ModuleDraft { authentication: with_key(8), ..ModuleDraft::new(ModuleId::parse("edge/mod").unwrap()) };
+    world.hub.put_module(draft, &Precondition::Any).await.unwrap();
+    assert_eq!((module_session.closed().await, leaf_session.closed().await), (Some(Closed::Revoked), None));
+    let denied = world.try_attach(&module, "edge/mod", None, 1).await.err().unwrap();
+    assert!(denied.detail.contains("was not signed with a key"), "who was authenticated before: {}", denied.detail);
+    let renewed = comes_in(&world, own("edge/mod"), "edge/mod").await;
+    assert!(world.try_attach(&renewed, "edge/mod", None, 1).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
