@@ -65,11 +65,11 @@ impl Common {
 
 /// The edge's life.
 pub(crate) async fn run(settings: Settings, role: Role, log_level: String, daemon: Daemon) -> Result<(), Failure> {
-    let folder = DataFolder::open(&settings.data_dir)?;
     let environment = match role {
         Role::All | Role::Agent => None,
         Role::Hub => Some(hub_environment()?),
     };
+    let folder = DataFolder::open(&settings.data_dir)?;
     let (device, host, upstream) = match (&settings.connection, &environment) {
         (Some(connection), _) => (connection.client.device().clone(), connection.host.as_str(), connection.target()),
         (None, Some(told)) => {

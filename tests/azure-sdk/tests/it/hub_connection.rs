@@ -57,12 +57,15 @@ fn a_token_is_renewed_and_nothing_lost() {
 #[test]
 fn a_given_token_ends_the_connection_when_it_expires() {
     let hub = Hub::start_with(&HubOptions { config: "clock_skew_seconds = 0\n".to_owned() });
-    let connection_string = hub.create_device("dev-1");
     let expiry = seconds_now() + 6;
-    let resource = format!("{}/devices/dev-1", hub.host());
-    let token = sas_token(&resource, connection_string.part("SharedAccessKey"), expiry);
-    let mut device = Client::create_with_token(&hub.ca_file(), &resource, &token, resigned());
-    a_token_ends_the_connection_when_it_expires(&mut device, expiry);
+    let [(mut device, _), (mut prudent, longer)] = ["dev-1", "dev-2"].map(|name| {
+        let key = hub.create_device(name).part("SharedAccessKey").to_owned();
+        let resource = format!("{}/devices/{name}", hub.host());
+        let token = sas_token(&resource, &key, expiry);
+        let client = Client::create_with_token(&hub.ca_file(), &resource, &token, resigned());
+        (client, sas_token(&resource, &key, expiry + 3_600))
+    });
+    a_token_ends_the_connection_when_it_expires(&mut device, expiry, &mut prudent, &longer);
 }
 
 #[test]

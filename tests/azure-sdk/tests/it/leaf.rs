@@ -39,13 +39,15 @@ impl Place {
         Client::create(&self.edge.ca_file(), self.connection_string.text(), options)
     }
 
-    /// A client with a token of its own, signed with `key`, that goes through the edge.
-    fn with_token(&self, client: &str, key: &str, expiry: u64) -> Client {
-        let resource = format!("{}/devices/{client}", self.hub.host());
-        let token = sas_token(&resource, key, expiry);
+    /// A client with a token of its own, signed with a key of `identity`, that goes through the edge; and a token that ends an
+    /// hour later.
+    fn with_token(&self, client: &str, identity: &ConnectionString, expiry: u64) -> (Client, String) {
+        let (resource, key) = (format!("{}/devices/{client}", self.hub.host()), identity.part("SharedAccessKey"));
         let mut options = resigned();
         options["gateway_hostname"] = json!(self.edge.host());
-        Client::create_with_token(&self.edge.ca_file(), &resource, &token, options)
+        let token = sas_token(&resource, key, expiry);
+        let client = Client::create_with_token(&self.edge.ca_file(), &resource, &token, options);
+        (client, sas_token(&resource, key, expiry + 3_600))
     }
 }
 
@@ -103,12 +105,13 @@ fn a_token_is_renewed_and_nothing_lost() {
 #[test]
 fn a_given_token_ends_the_connection_when_it_expires() {
     let place = Place::with(&EdgeOptions { config: "clock_skew_seconds = 0\n".to_owned(), ..EdgeOptions::default() });
-    let module = place.hub.create_module("edge-1", "m-1");
+    let (module, prudent) = (place.hub.create_module("edge-1", "m-1"), place.edge.create_leaf(&place.hub, "dev-2"));
     let expiry = seconds_now() + 7;
-    let mut device = place.with_token("dev-1", place.connection_string.part("SharedAccessKey"), expiry);
-    let mut module = place.with_token("edge-1/modules/m-1", module.part("SharedAccessKey"), expiry);
+    let (mut device, _) = place.with_token("dev-1", &place.connection_string, expiry);
+    let (mut module, _) = place.with_token("edge-1/modules/m-1", &module, expiry);
+    let (mut prudent, longer) = place.with_token("dev-2", &prudent, expiry);
     module.connect();
-    a_token_ends_the_connection_when_it_expires(&mut device, expiry);
+    a_token_ends_the_connection_when_it_expires(&mut device, expiry, &mut prudent, &longer);
     module.wait_for_connection(false);
     assert!(seconds_now() <= expiry + 2, "the module was put out too late");
     for mut late in [device, module] {

@@ -58,14 +58,24 @@ fn all_have_arrived(hub: &Hub, prefix: &str, count: u64) {
     }
 }
 
-/// A client that was given a token is put out when it expires, where no skew of clocks is allowed. It is [`resigned`].
-pub(crate) fn a_token_ends_the_connection_when_it_expires(client: &mut Client, expiry: u64) {
+/// A client that was given a token is put out when it expires, where no skew of clocks is allowed. One that was given another in
+/// time, `longer`, stays. Both are [`resigned`].
+pub(crate) fn a_token_ends_the_connection_when_it_expires(
+    client: &mut Client,
+    expiry: u64,
+    prudent: &mut Client,
+    longer: &str,
+) {
     client.connect();
     client.wait_for_connection(true);
+    prudent.connect();
+    prudent.talk.call("update_sastoken", json!({ "text": longer }));
     assert!(seconds_now() < expiry, "this machine is too slow for this test");
     client.wait_for_connection(false);
     let closed = seconds_now();
     assert!((expiry..=expiry + 2).contains(&closed), "expiry {expiry}, closed {closed}");
+    assert_eq!(prudent.talk.call("connected", json!({})), true);
+    prudent.talk.call("send", json!({ "data": "with another token" }));
 }
 
 /// Messages that a client sends while its server is killed.

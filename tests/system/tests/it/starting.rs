@@ -42,13 +42,36 @@ fn is_refused_because(command: &mut Command, reason: &str) {
     assert_eq!(second.wait_for_end().code(), Some(1));
 }
 
+/// A hub that is to run beside an agent, started without what the agent tells it.
+#[test]
+fn a_hub_without_an_agent_says_what_it_misses_and_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, trust, data) = ["hub.toml", "trust.pem", "data"].map(|name| folder.path().join(name)).into();
+    std::fs::write(&config, format!("[upstream]\ntrust = \"{}\"\n", trust.display())).unwrap();
+    std::fs::write(&trust, TRUST).unwrap();
+    let mut command = Command::new(program("skerry-edge"));
+    command.args(["--role", "hub", "--config", text(&config), "--data-dir", text(&data)]);
+    is_refused_because(&mut command, "not the environment of an edge module: IOTEDGE_WORKLOADURI, IOTEDGE_DEVICEID");
+    command.envs([
+        ("IOTEDGE_WORKLOADURI", "unix:///nowhere"),
+        ("IOTEDGE_DEVICEID", "edge-1"),
+        ("IOTEDGE_MODULEID", "sensor"),
+        ("IOTEDGE_MODULEGENERATIONID", "1"),
+        ("IOTEDGE_IOTHUBHOSTNAME", "hub"),
+    ]);
+    is_refused_because(&mut command, "IOTEDGE_MODULEID is sensor, which is not $edgeHub");
+    assert!(!data.exists());
+}
+
+/// Has the form of a certificate.
+const TRUST: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+
 /// What `check-config` says of a file: the exit code and everything printed.
 fn check_config(name: &str, text: &str) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.toml");
     std::fs::write(&file, text.replace("FOLDER", folder.path().to_str().unwrap())).unwrap();
-    let trust = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
-    std::fs::write(folder.path().join("trust.pem"), trust).unwrap();
+    std::fs::write(folder.path().join("trust.pem"), TRUST).unwrap();
     let output = Command::new(program(name)).arg("--config").arg(&file).arg("check-config").output().unwrap();
     let told = [output.stdout, output.stderr].concat();
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
