@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use skerry_dialect::error;
 use skerry_dialect::own::{ConnectedLine, Connections, RefusedLine};
@@ -56,6 +56,9 @@ struct Book {
     /// Of requests of their own account, so that these do not keep refusals at the door out of the log.
     request_lines: Lines,
     refusals: u64,
+    /// How many connections each client has, from when it has proved who it is.
+    admitted: BTreeMap<ClientId, usize>,
+    clients_max: Option<usize>,
 }
 
 /// The list of who is in and who was kept out; memory is bounded by named limits.
@@ -70,10 +73,37 @@ pub struct Inside<'a> {
     number: u64,
 }
 
+/// A client's right to be connected, given back when dropped.
+pub struct Admitted {
+    door: Arc<Door>,
+    client: ClientId,
+}
+
 impl Door {
     /// An empty list.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How many clients may be connected at the same time; `None`: as many as there may be connections. Who is inside stays.
+    pub fn limit_clients(&self, clients_max: Option<usize>) {
+        self.lock().clients_max = clients_max;
+    }
+
+    /// Lets a client in that has proved who it is, unless there are as many others as there may be. One that is inside already
+    /// comes in again: its connection before may be dead without anybody knowing.
+    ///
+    /// # Errors
+    /// With the reason, when there is no room.
+    pub fn admit(self: &Arc<Self>, client: &ClientId) -> Result<Admitted, String> {
+        let mut book = self.lock();
+        let is_inside = book.admitted.contains_key(client);
+        if let Some(max) = book.clients_max.filter(|max| !is_inside && book.admitted.len() >= *max) {
+            return Err(format!("as many clients as there may be: {max}"));
+        }
+        *book.admitted.entry(client.clone()).or_default() += 1;
+        drop(book);
+        Ok(Admitted { door: Arc::clone(self), client: client.clone() })
     }
 
     /// Puts a client on the list until the answer is dropped.
@@ -188,6 +218,18 @@ impl Drop for Inside<'_> {
     }
 }
 
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut book = self.door.lock();
+        if let Some(connections) = book.admitted.get_mut(&self.client) {
+            *connections -= 1;
+            if *connections == 0 {
+                book.admitted.remove(&self.client);
+            }
+        }
+    }
+}
+
 /// What a stranger sent, cut to a length that a log line and a table can hold, control characters replaced.
 fn shortened(text: &str) -> String {
     const CHARS_MAX: usize = 160;
@@ -226,6 +268,24 @@ mod tests {
         assert_eq!(door.connected().len(), 1);
         drop(inside);
         assert_eq!(door.connected(), []);
+    }
+
+    #[test]
+    fn as_many_clients_come_in_as_there_may_be() {
+        let door = Arc::new(Door::new());
+        let admit = |name: &str| door.admit(&ClientId::parse(name).unwrap());
+        let first = admit("a").unwrap();
+        door.limit_clients(Some(1));
+        assert_eq!(admit("b").err().as_deref(), Some("as many clients as there may be: 1"));
+        let again = admit("a").unwrap();
+        drop(first);
+        assert!(admit("b").is_err(), "its second connection is there");
+        drop(again);
+        let other = admit("b").unwrap();
+        assert!(admit("a").is_err());
+        door.limit_clients(None);
+        assert!(admit("a").is_ok());
+        drop(other);
     }
 
     #[test]

@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 
 use skerry_net::{Clock, ListenAddress, Listener, Socket, Stream, TlsAcceptor};
 use tokio::sync::mpsc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{AbortHandle, LocalSet};
+use tokio::task::{JoinHandle, LocalSet};
 
 use crate::runtime::{Runtime, Shared};
 use crate::{Backend, Door, GatewayConfig, HttpRoutes, http, mqtt};
@@ -118,14 +117,14 @@ impl<B: Backend> Gateway<B> {
 /// A running gateway. Dropping it, or [`Serving::stop`], closes every connection.
 pub struct Serving {
     spread: Arc<Spread>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 /// An entrance that is open; dropping it closes it for newcomers, those inside stay.
 #[derive(Debug)]
 pub struct Open {
     address: ListenAddress,
-    accepting: AbortHandle,
+    accepting: JoinHandle<()>,
 }
 
 impl Serving {
@@ -142,7 +141,7 @@ impl Serving {
                 }
             }
         });
-        Open { address, accepting: accepting.abort_handle() }
+        Open { address, accepting }
     }
 
     /// Who is connected, and who was refused.
@@ -167,6 +166,13 @@ impl Open {
     /// Where it is, with the real port.
     pub fn address(&self) -> &ListenAddress {
         &self.address
+    }
+
+    /// Closes it; when this is over, its address is free.
+    pub async fn close(mut self) {
+        self.accepting.abort();
+        // That it was ended is what was wanted.
+        let _ = (&mut self.accepting).await;
     }
 }
 
@@ -279,6 +285,25 @@ mod tests {
 
     use super::*;
     use crate::tests::hub::Scripted;
+
+    #[tokio::test]
+    async fn the_address_of_a_closed_entrance_is_free() {
+        let gateway = Gateway::new(
+            Arc::new(Scripted::default()),
+            GatewayConfig::new("hub.example"),
+            Clock::system(),
+            Arc::default(),
+            1,
+        );
+        let serving = gateway.start().unwrap();
+        let mut address = "127.0.0.1:0".parse::<SocketAddr>().unwrap();
+        for _ in 0..3 {
+            let listener = Listener::bind(&ListenAddress::Tcp(address)).unwrap();
+            address.set_port(listener.port().unwrap());
+            serving.open(Entrance { listener, tls: None, head: Head::Mqtt }).close().await;
+        }
+        tokio::task::spawn_blocking(move || serving.stop()).await.unwrap();
+    }
 
     #[tokio::test]
     async fn who_comes_when_there_is_no_place_left_is_listed() {

@@ -25,7 +25,7 @@ pub use backend::{
 };
 pub use calls::{Calls, MethodResult, UnderWay, check_invocation};
 pub use config::GatewayConfig;
-pub use door::{Connected, Door, Inside, Refused};
+pub use door::{Admitted, Connected, Door, Inside, Refused};
 pub use gateway::{Entrance, Gateway, Head, Open, Peer, Serving};
 pub use http::{Answer, HttpRefusal, HttpRoutes};
 pub use mailbox::LaneMailbox;

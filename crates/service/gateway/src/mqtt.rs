@@ -44,7 +44,7 @@ async fn run<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
     peer: &Peer,
     opened: opening::Opened<B>,
 ) {
-    let opening::Opened { mut client, will, product } = opened;
+    let opening::Opened { mut client, will, product, admitted } = opened;
     let now = runtime.clock.now();
     let inside = runtime.door.enter(Connected {
         client: client.id.clone(),
@@ -55,7 +55,7 @@ async fn run<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
     });
     tracing::info!(client = %client.id, peer = %peer.address, "connected");
     let end = live(runtime, stream, &mut client).await;
-    drop(inside);
+    drop((inside, admitted));
     if let Some(will) = will.filter(|_| !matches!(end, End::Left)) {
         client.publish_will(&will);
     }

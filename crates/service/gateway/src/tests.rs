@@ -113,6 +113,24 @@ fn who_cannot_prove_who_they_are_is_told_and_listed() {
 }
 
 #[test]
+fn one_client_too_many_is_told_to_come_again_and_listed() {
+    with_hub(|hub| async move {
+        hub.door.limit_clients(Some(1));
+        let first = Client::connected(&hub, "d").await;
+        let (user, token) = ("hub.example/e/?api-version=1", "sr=hub.example/devices/e&sig=b2s%3D&se=1800000000");
+        let mut second = Client::start(&hub);
+        second.connect("e", user, &format!("SharedAccessSignature {token}"), true);
+        assert_eq!(second.take(2).await, ["CONNACK 3 false", "closed"]);
+        let refused = hub.door.refused();
+        assert_eq!((refused.len(), refused[0].claimed.as_str()), (1, "e"));
+        assert_eq!(refused[0].reason, "as many clients as there may be: 1");
+        // A client that comes anew takes its own place.
+        let again = Client::connected(&hub, "d").await;
+        drop((first, again));
+    });
+}
+
+#[test]
 fn another_protocol_is_told_so() {
     with_hub(|hub| async move {
         let mut client = Client::start(&hub);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use skerry_dialect::error::connack;
 use skerry_dialect::mqtt::{Said, UserName, said};
-use skerry_model::{ClientId, Denied, ErrorCode, Message};
+use skerry_model::{ClientId, Denied, ErrorCode, Message, Timestamp};
 use skerry_mqtt::server::{Config, Connection, Event};
 use skerry_mqtt::{Connect, ConnectReturn, Qos, WireLimits, decode};
 use skerry_session::Session;
@@ -15,13 +15,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::client::{Client, Flight, Subscriptions, first_packet_id};
 use super::io::{Incoming, Outgoing};
 use crate::auth::proof;
-use crate::{ActorId, Backend, Claim, Kept, Peer, Runtime, Terms};
+use crate::{ActorId, Admitted, Backend, Claim, Kept, Peer, Runtime, Terms};
 
 /// A client that was let in.
 pub(crate) struct Opened<B: Backend> {
     pub(crate) client: Client<B>,
     pub(crate) will: Option<Message>,
     pub(crate) product: String,
+    pub(crate) admitted: Admitted,
 }
 
 /// Somebody who was not let in.
@@ -143,7 +144,7 @@ async fn admit<B: Backend>(
         runtime.config.authenticate_timeout,
         attach(runtime, peer, &names, introduction.password.as_deref()),
     );
-    let (attached, expires) = match authenticated.await {
+    let (attached, admitted, expires) = match authenticated.await {
         Ok(Ok(attached)) => attached,
         Ok(Err(denied)) => return Err(((connack(denied.code), denied.detail.into_owned()), mqtt)),
         Err(_) => {
@@ -163,7 +164,7 @@ async fn admit<B: Backend>(
         client.resume(remembered);
     }
     let product = names.product.unwrap_or_default().chars().filter(|c| !c.is_control()).take(80).collect();
-    Ok(Opened { client, will, product })
+    Ok(Opened { client, will, product, admitted })
 }
 
 /// What the client listened to before; a client that wants a clean session has it forgotten.
@@ -182,7 +183,7 @@ async fn attach<B: Backend>(
     peer: &Peer,
     names: &UserName,
     password: Option<&str>,
-) -> Result<(crate::lane::Attached<B>, Option<skerry_model::Timestamp>), Denied> {
+) -> Result<(crate::lane::Attached<B>, Admitted, Option<Timestamp>), Denied> {
     let config = &runtime.config;
     let hosts: Vec<&str> = config.hosts.iter().map(String::as_str).collect();
     if !hosts.iter().any(|host| host.eq_ignore_ascii_case(&names.host)) {
@@ -200,13 +201,15 @@ async fn attach<B: Backend>(
     let now = runtime.clock.now().wall;
     let proof = proof(claim, password, &peer.certificates, &hosts, now, config.limits.clock_skew)?;
     let actor = runtime.backend.authenticate(proof).await?;
+    // Before the session begins, which would end the one the client had.
+    let admitted = runtime.door.admit(&names.client).map_err(Denied::unavailable)?;
     let chain = match actor.id {
         ActorId::EdgeHub(_) => names.auth_chain.clone(),
         ActorId::Client(_) | ActorId::Policy(_) => None,
     };
     let terms = Terms { window: config.limits.window_messages, model_id: names.model_id.as_deref().map(Arc::from) };
     let attached = runtime.lane.attach(&actor, names.client.clone(), chain, terms).await?;
-    Ok((attached, actor.expires))
+    Ok((attached, admitted, actor.expires))
 }
 
 impl From<&Connect<'_>> for Introduction {
