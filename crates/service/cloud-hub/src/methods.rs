@@ -1,8 +1,7 @@
 //! Direct methods: a call to a client that is online, with its answer; nothing is stored.
 
-use skerry_gateway::{MethodResult, UnderWay, check_invocation};
+use skerry_gateway::{MethodResult, UnderWay, check_invocation, invoke};
 use skerry_model::{Channel, ClientId, Delivery, ErrorCode, MethodCall, MethodCallId, MethodInvocation, RequestError};
-use tokio::time::Instant;
 
 use crate::CloudHub;
 use crate::chain::stands_below;
@@ -55,23 +54,10 @@ impl Hub {
 
     pub(crate) async fn invoke_method(&self, invocation: MethodInvocation) -> Result<MethodResult, RequestError> {
         check_invocation(&invocation, &self.config.limits)?;
-        let MethodInvocation { target, name, payload, response_timeout, connect_timeout } = invocation;
-        self.known(&target).await?;
-        let deadline = Instant::now() + connect_timeout;
-        let mut listeners = self.sessions.method_listeners();
-        let call = MethodCall { id: MethodCallId(self.random.u128()), name, payload };
-        let under_way = loop {
-            listeners.mark_unchanged();
-            if let Some(under_way) = self.send_call(&target, &call)? {
-                break under_way;
-            }
-            // Ends with the hub's own life at the latest.
-            if !matches!(tokio::time::timeout_at(deadline, listeners.changed()).await, Ok(Ok(()))) {
-                let text = format!("`{target}` is not connected, or does not listen for methods");
-                return Err(RequestError::new(ErrorCode::DeviceNotOnline, text));
-            }
-        };
-        under_way.answer(response_timeout).await
+        self.known(&invocation.target).await?;
+        let listeners = self.sessions.method_listeners();
+        invoke(invocation, MethodCallId(self.random.u128()), listeners, |target, call| self.send_call(target, call))
+            .await
     }
 
     /// Expects an answer and sends the call, when the target listens for methods. All in one look at the session, so that its

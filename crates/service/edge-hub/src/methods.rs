@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use skerry_gateway::{MethodResult, UnderWay, check_invocation};
+use skerry_gateway::{MethodResult, UnderWay, check_invocation, invoke};
 use skerry_model::{
     Channel, ClientId, Delivery, ErrorCode, Json, MethodCall, MethodCallId, MethodInvocation, RequestError, json,
 };
-use tokio::time::Instant;
 
 use crate::hub::Hub;
 
@@ -45,22 +44,8 @@ impl Hub {
 
     /// Calls a client that is connected here, or comes within the call's connect timeout.
     pub(crate) async fn call(&self, invocation: MethodInvocation) -> Result<MethodResult, RequestError> {
-        let MethodInvocation { target, name, payload, response_timeout, connect_timeout } = invocation;
-        let deadline = Instant::now() + connect_timeout;
-        let mut listeners = self.sessions.method_listeners();
-        let call = MethodCall { id: MethodCallId((self.random)()), name, payload };
-        let under_way = loop {
-            listeners.mark_unchanged();
-            if let Some(under_way) = self.send_call(&target, &call)? {
-                break under_way;
-            }
-            // Ends with the hub's own life at the latest.
-            if !matches!(tokio::time::timeout_at(deadline, listeners.changed()).await, Ok(Ok(()))) {
-                let text = format!("`{target}` is not connected here, or does not listen for methods");
-                return Err(RequestError::new(ErrorCode::DeviceNotOnline, text));
-            }
-        };
-        under_way.answer(response_timeout).await
+        let listeners = self.sessions.method_listeners();
+        invoke(invocation, MethodCallId((self.random)()), listeners, |target, call| self.send_call(target, call)).await
     }
 
     /// Sends a call when the target listens for methods.

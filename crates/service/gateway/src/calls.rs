@@ -6,8 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use skerry_model::{ClientId, ErrorCode, Limits, MethodAnswer, MethodCallId, MethodInvocation, RequestError, json};
-use tokio::sync::oneshot;
+use skerry_model::{
+    ClientId, ErrorCode, Limits, MethodAnswer, MethodCall, MethodCallId, MethodInvocation, RequestError, json,
+};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 /// How long a target may take to answer (`twin-method-c2d-semantics` §3).
 const RESPONSE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(300);
@@ -56,6 +59,37 @@ fn check_payload(payload: &[u8], bytes_max: usize) -> Result<(), RequestError> {
         Ok(_) => Ok(()),
         Err(error) => Err(RequestError::new(ErrorCode::ArgumentInvalid, format!("the payload: {error}"))),
     }
+}
+
+/// Calls a client that listens for methods, or begins to within the call's connect timeout, and waits for its answer.
+///
+/// `send` looks at the client's session once: when it listens, the answer is expected ([`Calls::expect`]) and the call sent, both in
+/// the same look, so that the session's end finds the call, or the call finds no session. `listeners` changes whenever somebody
+/// begins to listen.
+///
+/// # Errors
+/// `DeviceNotOnline` when the client does not come, what `send` refuses, and what [`UnderWay::answer`] says.
+pub async fn invoke<'a>(
+    invocation: MethodInvocation,
+    id: MethodCallId,
+    mut listeners: watch::Receiver<u64>,
+    send: impl Fn(&ClientId, &MethodCall) -> Result<Option<UnderWay<'a>>, RequestError>,
+) -> Result<MethodResult, RequestError> {
+    let MethodInvocation { target, name, payload, response_timeout, connect_timeout } = invocation;
+    let deadline = Instant::now() + connect_timeout;
+    let call = MethodCall { id, name, payload };
+    let under_way = loop {
+        listeners.mark_unchanged();
+        if let Some(under_way) = send(&target, &call)? {
+            break under_way;
+        }
+        // Ends with the hub's own life at the latest.
+        if !matches!(tokio::time::timeout_at(deadline, listeners.changed()).await, Ok(Ok(()))) {
+            let text = format!("`{target}` is not connected, or does not listen for methods");
+            return Err(RequestError::new(ErrorCode::DeviceNotOnline, text));
+        }
+    };
+    under_way.answer(response_timeout).await
 }
 
 /// Calls that wait for an answer; bounded per client by [`Limits::methods_in_flight_max`].

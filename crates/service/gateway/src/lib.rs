@@ -23,7 +23,7 @@ pub use backend::{
     Actor, ActorId, Attachment, Backend, Claim, Closed, Credential, Kept, Lane, Proof, Published, SessionKey, Terms,
     TokenSigner,
 };
-pub use calls::{Calls, MethodResult, UnderWay, check_invocation};
+pub use calls::{Calls, MethodResult, UnderWay, check_invocation, invoke};
 pub use config::GatewayConfig;
 pub use door::{Admitted, Connected, Door, Inside, Refused};
 pub use gateway::{Entrance, Gateway, Head, Open, Peer, Serving};
