@@ -202,18 +202,8 @@ fn names_that_make_no_sense_have_codes_of_their_own_at_the_edge() {
     names_that_make_no_sense_have_codes_of_their_own(At::Edge);
 }
 
-/// Peers that stop talking at every point of an opening, at both servers at once, because each takes a minute to be given up.
-#[test]
-fn half_open_peers_are_given_up_after_a_minute() {
-    let places = [At::Hub, At::Edge].map(|at| std::thread::spawn(move || half_open_peers_are_given_up(at)));
-    for place in places {
-        if let Err(panic) = place.join() {
-            std::panic::resume_unwind(panic);
-        }
-    }
-}
-
-fn half_open_peers_are_given_up(at: At) {
+/// Peers that stop talking at every point of an opening. One part of a test in `silence.rs`.
+pub(crate) fn half_open_peers_are_given_up(at: At) {
     let mut site = Site::start(at);
     let (mqtt, https) = (site.server(), site.server().at_port(443));
     let login = site.device("dev-1");

@@ -15,8 +15,8 @@ const RESIDENT_MAX_KIB: u64 = 60 * 1_024;
 const SILENCE: Duration = Duration::from_secs(60);
 const SLACK: Duration = Duration::from_secs(5);
 
-#[test]
-fn ten_thousand_silent_connections_cost_little_and_end() {
+/// One part of a test in `silence.rs`.
+pub(crate) fn ten_thousand_silent_connections_cost_little_and_end() {
     let mut site = Site::start(At::Edge);
     let login = site.device("dev-1");
     let server = site.server();

@@ -11,6 +11,7 @@ mod peer;
 mod roles;
 mod sdk;
 mod shipped_modules;
+mod silence;
 mod site;
 mod starting;
 mod status;
