@@ -6,8 +6,11 @@ use crate::disk::BLOCK;
 
 /// Bytes that are zero-filled at once.
 pub(crate) const FILL_BYTES: u64 = 256 * 1024;
-/// Files kept ready for segments to come.
-const PREPARED_MAX: usize = 1;
+/// Files made ahead for segments to come.
+const PREPARED_MIN: usize = 1;
+/// Files kept for segments to come when segments were given back: using them again costs no filling, so a log whose receivers keep
+/// up fills nothing.
+const PREPARED_MAX: usize = 4;
 /// A write faster than this is never waited for, because waiting costs a fast disk more than it brings.
 const GATHER_ABOVE: Duration = Duration::from_millis(1);
 /// The share of the last write's time that is waited for more to arrive.
@@ -119,8 +122,8 @@ impl Planner {
         self.prepared.len()
     }
 
-    /// Whether another prepared file is welcome.
-    pub fn wants_prepared(&self) -> bool {
+    /// Whether a further file is worth keeping.
+    pub fn keeps_prepared(&self) -> bool {
         self.prepared.len() < PREPARED_MAX
     }
 
@@ -151,7 +154,7 @@ impl Planner {
         if let Some(bytes) = situation.waiting {
             return self.write(bytes, situation.more_waiting);
         }
-        if self.wants_prepared() && situation.files < self.files_max && !self.disk_full {
+        if self.prepared.len() < PREPARED_MIN && situation.files < self.files_max && !self.disk_full {
             return DiskOp::Prepare;
         }
         if let Some(fill) = self.fill() {
@@ -294,6 +297,24 @@ mod tests {
         }
         assert_eq!(written, 31);
         assert_eq!(planner.prepared, [SEGMENT]);
+    }
+
+    #[test]
+    fn segments_that_were_given_back_are_used_in_turn_and_not_filled() {
+        let mut planner = open_planner();
+        assert_eq!(planner.next(&Situation::default()), DiskOp::Prepare);
+        for _ in 0..PREPARED_MAX {
+            assert!(planner.keeps_prepared());
+            planner.prepared(SEGMENT);
+        }
+        assert!(!planner.keeps_prepared());
+        for _ in 0..PREPARED_MAX {
+            planner.written(FILL_BYTES, Duration::ZERO);
+            assert_eq!(planner.next(&busy(4096)), DiskOp::WriteGroup { offset: 4096 + FILL_BYTES });
+            assert_eq!(planner.next(&busy(SEGMENT)), DiskOp::OpenSegment);
+            planner.opened(4096);
+        }
+        assert_eq!(planner.next(&Situation::default()), DiskOp::Prepare);
     }
 
     #[test]

@@ -306,7 +306,7 @@ fn batch(scan: &Scan, header: &GroupHeader, places: Vec<RecordPlace>) -> Batch {
     Batch::new(bytes, places, header.first, header.next)
 }
 
-/// Removes dead files; one file in which no segment was ever opened is kept for the next.
+/// Removes dead files; files in which no segment was ever opened are kept for segments to come, a few of them.
 fn remove(
     disk: &dyn Disk,
     dead: &[u64],
@@ -317,7 +317,7 @@ fn remove(
     let mut prepared = Vec::new();
     let mut gone = dead.to_vec();
     for (id, file) in blanks {
-        if planner.wants_prepared() {
+        if planner.keeps_prepared() {
             planner.prepared(file.bytes()?);
             prepared.push(Blank { id, file, salt: salt_of(salt, id) });
         } else {

@@ -473,24 +473,20 @@ impl Worker {
     /// Uses files again, or removes them. One directory sync for all, before anything else is dropped: a later snapshot may
     /// rely on their absence.
     fn retire(&mut self, segments: Vec<Arc<Segment>>) -> io::Result<()> {
-        let mut reused = None;
         for segment in segments {
             let id = segment.id;
             // A file that a reader still holds must keep its content.
-            let free = Arc::try_unwrap(segment).ok().filter(|_| reused.is_none() && self.planner.wants_prepared());
+            let free = Arc::try_unwrap(segment).ok().filter(|_| self.planner.keeps_prepared());
             if let Some(segment) = free {
+                // Behind those that are ready: recovery relies on segments being opened in the order of their ids.
                 let new = self.new_id();
                 self.disk.rename(&file_name(id), &file_name(new))?;
-                reused = Some(Blank { id: new, file: segment.file, salt: self.salt_of(new) });
+                self.keep_blank(Blank { id: new, file: segment.file, salt: self.salt_of(new) })?;
             } else {
                 self.disk.remove(&file_name(id))?;
             }
         }
-        self.disk.sync_directory()?;
-        match reused {
-            Some(blank) => self.keep_blank(blank),
-            None => Ok(()),
-        }
+        self.disk.sync_directory()
     }
 
     /// Works out what senders may still put in.

@@ -13,7 +13,8 @@ const CRASH_POINTS: u64 = 1_000;
 /// Things that happen at most between two power cuts.
 const STEPS: u64 = 400;
 /// Seeds that failed once.
-const PERMANENT: &[u64] = &[1, 20, 27, 32, 76, 89, 91, 99, 101, 6279, 6405, 30793, 138_371, 1_004_928, 5_008_505];
+const PERMANENT: &[u64] =
+    &[1, 20, 27, 32, 76, 89, 91, 99, 101, 1506, 3938, 6279, 6405, 30793, 138_371, 1_004_928, 5_008_505];
 
 /// What one seed came to.
 struct Run {

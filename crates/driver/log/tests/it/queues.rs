@@ -1,12 +1,15 @@
 //! Queues: durability, settlement, back-pressure, the byte budget with a receiver that is away, expiry, retirement.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use skerry_log::disk::{Disk, DiskFile};
 use skerry_log::{
-    Destination, Folder, LogOptions, LogThread, NewMessage, QueueKey, QueueStatus, Queues, QueuesOptions, messages,
-    random_salt, system_clock,
+    Destination, Folder, LogOptions, LogThread, NewMessage, QueueKey, QueueStatus, Queues, QueuesOptions, Turn, Worker,
+    messages, random_salt, system_clock,
 };
 use skerry_model::{Behind, BehindState, Checkpoint, Refusal, Run, Settlement, Tally, Ticket, Timestamp};
 
@@ -15,16 +18,52 @@ use crate::waker;
 const BYTES_MAX: u64 = 1 << 20;
 
 fn open(path: &Path) -> (Queues, LogThread) {
+    let (queues, worker) = open_on(Arc::new(Folder::open(path).unwrap()));
+    (queues, worker.spawn("log").unwrap())
+}
+
+fn open_on(disk: Arc<dyn Disk>) -> (Queues, Worker) {
     let log = LogOptions {
         bytes_max: BYTES_MAX,
         segment_bytes: Some(64 << 10),
         group_bytes_max: 16 << 10,
         ..LogOptions::default()
     };
-    let folder = Folder::open(path).unwrap();
     let options = QueuesOptions { log, queues_max: 16 };
-    let (queues, worker) = Queues::open(Arc::new(folder), &options, system_clock(), random_salt()).unwrap();
-    (queues, worker.spawn("log").unwrap())
+    Queues::open(disk, &options, system_clock(), random_salt()).unwrap()
+}
+
+/// A folder that counts the files made in it.
+struct Counted {
+    folder: Folder,
+    made: AtomicUsize,
+}
+
+impl Disk for Counted {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.folder.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        self.folder.create(name)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.folder.open(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.folder.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.folder.remove(name)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.folder.sync_directory()
+    }
 }
 
 fn to(queue: QueueKey) -> Destination {
@@ -142,6 +181,28 @@ fn a_full_log_refuses_until_something_is_settled_and_keeps_to_its_budget() {
     wait_until(&queues, "taken", || append(&queues, "s", &body, &[to(up)]).is_ok());
     assert_eq!(status(&queues, up).accepted.messages, taken);
     assert!(bytes_on_disk(folder.path()) <= BYTES_MAX);
+}
+
+/// A new file is filled with zeros first, so every byte of it is written twice.
+#[test]
+fn a_log_whose_receivers_keep_up_uses_its_files_again() {
+    const ROUNDS: usize = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Counted { folder: Folder::open(folder.path()).unwrap(), made: AtomicUsize::new(0) });
+    let (queues, mut worker) = open_on(disk.clone());
+    let up = queues.queue("$upstream", 7).unwrap();
+    for _ in 0..ROUNDS {
+        // Work without a pause: there is no idle moment in which files could be made ahead.
+        let ticket = (0..4).map(|_| append(&queues, "s", &[1; 3000], &[to(up)]).unwrap()).max().unwrap();
+        while queues.durable() < ticket {
+            assert!(matches!(worker.turn(), Turn::Worked | Turn::Gather(_)));
+        }
+        settle_all(&queues, up);
+    }
+    let written = queues.status().bytes_written;
+    assert!(30 * (64 << 10) < written, "only {written} bytes were written");
+    let made = disk.made.load(Ordering::Relaxed);
+    assert!(made <= 8, "{made} files were made for {} segments", written / (64 << 10));
 }
 
 #[test]
