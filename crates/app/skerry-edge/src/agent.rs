@@ -220,8 +220,8 @@ async fn is_caller(
     peer: PeerCredentials,
 ) -> bool {
     if module.is_system() {
-        let hub = hub_uid.filter(|_| module == ModuleName::edge_hub());
-        return hub.or_else(own_uid) == Some(peer.uid);
+        let is_hub = module == ModuleName::edge_hub() && hub_uid == Some(peer.uid);
+        return is_hub || own_uid() == Some(peer.uid);
     }
     let Some(process) = peer.pid.and_then(|pid| u32::try_from(pid).ok()) else { return false };
     for runtime in runtimes {
@@ -296,4 +296,25 @@ fn details(view: Option<View>, heard: Heard, clock: Clock) -> StatusDetails {
             None => heard.told(clock.now().monotonic).map_or((None, None), |told| (Some(told.connections), told.store)),
         };
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn system_modules_are_we_ourselves_and_the_hub_also_its_user() {
+        let own = own_uid().unwrap();
+        let (hub, other) = (own + 1, own + 2);
+        for (module, uid, is_it) in [
+            (ModuleName::edge_hub(), own, true),
+            (ModuleName::edge_hub(), hub, true),
+            (ModuleName::edge_hub(), other, false),
+            (ModuleName::edge_agent(), own, true),
+            (ModuleName::edge_agent(), hub, false),
+        ] {
+            let peer = PeerCredentials { pid: None, uid, gid: 0 };
+            assert_eq!(is_caller(Vec::new(), Some(hub), module.clone(), peer).await, is_it, "{module} {uid}");
+        }
+    }
 }
