@@ -8,11 +8,11 @@ use skerry_dialect::error::connack;
 use skerry_dialect::mqtt::{Said, UserName, said};
 use skerry_model::{ClientId, Denied, ErrorCode, Message, Timestamp};
 use skerry_mqtt::server::{Config, Connection, Event};
-use skerry_mqtt::{Connect, ConnectReturn, Qos, WireLimits, decode};
+use skerry_mqtt::{Connect, ConnectReturn, PacketId, Qos, WireLimits, decode};
 use skerry_session::Session;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::client::{Client, Flight, Subscriptions, first_packet_id};
+use super::client::{Client, Flight, Subscriptions};
 use super::io::{Incoming, Outgoing};
 use crate::auth::proof;
 use crate::{ActorId, Admitted, Backend, Claim, Kept, Peer, Runtime, Terms};
@@ -79,6 +79,12 @@ pub(crate) async fn open<B: Backend, S: AsyncRead + AsyncWrite + Unpin>(
         mqtt.refuse(ConnectReturn::from_byte(denied.0).unwrap_or(ConnectReturn::NotAuthorized), &mut answer);
         Refused { claimed, reason: Some(denied.1), answer }
     })
+}
+
+/// The first packet id of a connection, spread so that ids of one connection mean nothing on the next.
+fn first_packet_id(counter: u64) -> PacketId {
+    let spread = counter.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+    PacketId::new(u16::try_from(spread).unwrap_or(1).max(1)).unwrap_or(PacketId::MIN)
 }
 
 /// Reads up to and including CONNECT; what the client sent behind it without waiting stays in `incoming`.
