@@ -1,6 +1,6 @@
 //! The engine, asked beside the edge under test: through its own command line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
 use serde_json::Value;
@@ -54,8 +54,21 @@ pub(crate) fn container(name: &str) -> Option<Value> {
 /// An address of this machine that every container reaches, whatever network it is in.
 #[track_caller]
 pub(crate) fn reachable_from_containers() -> IpAddr {
-    let gateway = docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]);
-    gateway.parse().unwrap_or_else(|_| panic!("the engine's default network has no gateway: {gateway:?}"))
+    let inspect = |what: &str| {
+        let format = format!("{{{{(index .IPAM.Config 0).{what}}}}}");
+        docker(&["network", "inspect", "bridge", "--format", &format])
+    };
+    let gateway = inspect("Gateway");
+    if let Ok(gateway) = gateway.parse() {
+        return gateway;
+    }
+    // An engine that made this network in its first life names no gateway yet; it is the first address.
+    let subnet = inspect("Subnet");
+    let network: Option<Ipv4Addr> = subnet.split_once('/').and_then(|(network, _)| network.parse().ok());
+    let Some(network) = network else {
+        panic!("the engine's default network has neither gateway nor subnet: {gateway:?}, {subnet:?}");
+    };
+    Ipv4Addr::from_bits(network.to_bits() + 1).into()
 }
 
 /// Removes what an edge left in the engine: its containers, its network.

@@ -1,5 +1,6 @@
 //! What the platform promises about containers, on the real engine.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::json;
@@ -115,6 +116,24 @@ async fn a_container_that_is_not_ours_keeps_its_name_and_is_left_alone() {
     assert_eq!(world.runtime.start(&module.name).await.unwrap_err().problem, Problem::NoSuchModule);
     let left = ask(Request::new(Method::DELETE, format!("/containers/{name}?force=1"))).await;
     assert!(left.status.is_success(), "it was still there");
+}
+
+#[tokio::test]
+async fn in_a_network_that_somebody_made_with_a_subnet_alone_modules_find_us_too() {
+    let world = World::new();
+    let body = json!({
+        "Name": world.config.network, "Labels": {"io.skerry.edge": world.config.edge},
+        "IPAM": {"Config": [{"Subnet": "10.213.0.0/24", "IPRange": "10.213.0.128/25"}]},
+    });
+    let made = ask(Request::new(Method::POST, "/networks/create").json(body.to_string())).await;
+    assert!(made.status.is_success(), "{:?}", made.body);
+    let network = world.runtime.ensure_network().await.unwrap();
+    assert_eq!(
+        network.gateways,
+        ["10.213.0.128".parse::<IpAddr>().unwrap()],
+        "the engine takes the first of the range"
+    );
+    tokio::net::TcpListener::bind((network.gateways[0], 0)).await.unwrap();
 }
 
 #[tokio::test]
