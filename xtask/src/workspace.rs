@@ -43,7 +43,9 @@ pub(crate) struct Target {
 
 impl Workspace {
     pub(crate) fn load() -> Outcome<Workspace> {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        // What `cargo run` says now: several checkouts may share the folder that this program was built in.
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("to be run as `cargo xtask`")?;
+        let here = Path::new(&here);
         let text = Run::new(cargo())
             .args(["metadata", "--no-deps", "--format-version", "1"])
             .folder(here.parent().unwrap_or(here))

@@ -26,9 +26,14 @@ pub fn python() -> PathBuf {
 }
 
 /// The root of the repository.
-pub fn repository() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(3).unwrap_or(here)
+///
+/// # Panics
+/// When the test was not started by cargo or nextest, which say where its package is; what was so when it was built does not
+/// count, since several checkouts may share the folder they build in.
+pub fn repository() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
+    let root = package.ancestors().find(|folder| folder.join("layers.toml").is_file());
+    root.unwrap_or_else(|| panic!("{} is not in the repository: run tests with cargo", package.display())).to_owned()
 }
 
 /// `target/debug` for a test that runs as `target/debug/deps/name-hash`.
