@@ -47,7 +47,7 @@ macro_rules! delegate {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        delegate!(self, stream => stream.poll_read(cx, buffer))
+        delegate!(self, stream => stream.poll_read(cx, buffer)).map_err(plainly)
     }
 }
 
@@ -79,5 +79,15 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         delegate!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+/// What a TLS library says of an end without farewell is a page of its manual; log lines want a word.
+fn plainly(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            io::Error::new(io::ErrorKind::UnexpectedEof, "the other end closed it without a farewell")
+        }
+        _ => error,
     }
 }

@@ -70,6 +70,22 @@ async fn a_trusted_server_is_spoken_to_and_its_certificate_can_change() {
 }
 
 #[tokio::test]
+async fn an_end_without_farewell_is_an_error_in_plain_words() {
+    let authority = authority();
+    let acceptor = TlsAcceptor::new(server(&issue(&authority, "h")), HandshakeLimits::default());
+    let (accepted, connected) = shake(&acceptor, &ClientTls::new(authority.chain_pem()).unwrap(), "h").await;
+    let ((mut theirs, _), mut ours) = (accepted.unwrap(), connected.unwrap());
+    // What is left unread turns an end into a reset.
+    theirs.write_all(b"all").await.unwrap();
+    theirs.flush().await.unwrap();
+    ours.read_exact(&mut [0; 3]).await.unwrap();
+    drop(ours);
+    let error = theirs.read(&mut [0; 16]).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
+    assert_eq!(error.to_string(), "the other end closed it without a farewell");
+}
+
+#[tokio::test]
 async fn another_root_is_not_trusted() {
     let acceptor = TlsAcceptor::new(server(&issue(&authority(), "h")), HandshakeLimits::default());
     let (accepted, connected) = shake(&acceptor, &ClientTls::new(authority().chain_pem()).unwrap(), "h").await;
