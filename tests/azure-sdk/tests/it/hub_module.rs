@@ -1,32 +1,55 @@
-//! Every operation of a module on azure-iot-device that a hub offers, over MQTT.
+//! Every operation of a module on azure-iot-device that a hub offers, over MQTT, and its connections.
 
-use serde_json::json;
-use skerry_testkit::Hub;
+use serde_json::{Value, json};
+use skerry_testkit::{ConnectionString, Hub, HubOptions, sas_token};
 
-use crate::actors::{Client, service};
+use crate::actors::Client;
+use crate::outages::{
+    Outage, a_token_ends_the_connection_when_it_expires, eager, nothing_is_lost_when_a_token_is_renewed, renewing,
+    resigned, seconds_now,
+};
+use crate::scenarios as scenario;
+
+/// What a module names with its messages.
+const OUTPUT: Option<&str> = Some("temperatureOutput");
+
+fn registered(hub: &Hub) -> ConnectionString {
+    hub.create_device("dev-1");
+    hub.create_module("dev-1", "m-1")
+}
+
+fn module_with(options: Value) -> (Hub, Client) {
+    let hub = Hub::start();
+    let module = Client::create(&hub.ca_file(), registered(&hub).text(), options);
+    (hub, module)
+}
+
+fn module() -> (Hub, Client) {
+    module_with(json!({}))
+}
 
 #[test]
-fn a_module_sends_reads_reports_and_is_told() {
-    let hub = Hub::start();
-    let mut service = service(&hub);
-    hub.create_device("dev-1");
-    let mut module = Client::module(&hub, hub.create_module("dev-1", "m-1").text());
-    module.connect();
-    module.talk.call("send", json!({ "data": "plain" }));
-    module.talk.call("send", json!({ "data": "named", "output": "temperatureOutput", "properties": { "k": "v" } }));
-    let named = hub.events().next_where("the second message", |event| event["body"] == "named");
-    assert_eq!((&named["deviceId"], &named["moduleId"]), (&json!("dev-1"), &json!("m-1")));
-    assert_eq!(named["properties"], json!({ "$.on": "temperatureOutput", "k": "v" }));
-    assert_eq!(module.twin(), json!({ "desired": { "$version": 1 }, "reported": { "$version": 1 } }));
-    module.talk.call("listen", json!({ "desired": true, "methods": true }));
-    service.call("update_module_twin", json!({ "device_id": "dev-1", "module_id": "m-1", "desired": { "a": [1, 2] } }));
-    assert_eq!(module.talk.event("desired")["patch"], json!({ "a": [1, 2], "$version": 2 }));
-    module.talk.call("patch_reported", json!({ "patch": { "state": "on" } }));
-    let seen = service.call("get_module_twin", json!({ "device_id": "dev-1", "module_id": "m-1" }));
-    assert_eq!(seen["properties"]["reported"]["state"], "on");
-    let answer =
-        service.call("invoke", json!({ "name": "x", "device_id": "dev-1", "module_id": "m-1", "payload": "p" }));
-    assert_eq!(answer, json!({ "status": 200, "payload": { "echo": "p" } }));
+fn telemetry_is_acknowledged_with_all_its_properties() {
+    let (hub, mut module) = module();
+    scenario::telemetry_is_acknowledged_with_all_its_properties(&hub, &mut module, OUTPUT);
+}
+
+#[test]
+fn a_twin_is_read_reported_and_announced() {
+    let (hub, mut module) = module();
+    scenario::a_twin_is_read_reported_and_announced(&hub, &mut module);
+}
+
+#[test]
+fn a_bad_reported_patch_is_refused_and_changes_nothing() {
+    let (_hub, mut module) = module();
+    scenario::a_bad_reported_patch_is_refused_and_changes_nothing(&mut module);
+}
+
+#[test]
+fn a_method_is_answered() {
+    let (hub, mut module) = module();
+    scenario::a_method_is_answered(&hub, &mut module);
 }
 
 #[test]
@@ -40,4 +63,54 @@ fn a_device_and_its_module_are_different_clients() {
     module.talk.call("patch_reported", json!({ "patch": { "who": "module" } }));
     assert_eq!(device.twin()["reported"]["who"], "device");
     assert_eq!(module.twin()["reported"]["who"], "module");
+}
+
+#[test]
+fn a_wrong_key_is_final() {
+    let hub = Hub::start();
+    let right = registered(&hub);
+    let other = hub.create_module("dev-1", "m-2");
+    let wrong = right.text().replace(right.part("SharedAccessKey"), other.part("SharedAccessKey"));
+    scenario::a_wrong_key_is_final(Client::module(&hub, &wrong));
+}
+
+#[test]
+fn the_newer_connection_takes_over() {
+    let hub = Hub::start();
+    let connection_string = registered(&hub);
+    let mut older = Client::create(&hub.ca_file(), connection_string.text(), resigned());
+    let mut newer = Client::module(&hub, connection_string.text());
+    scenario::the_newer_connection_takes_over(&mut older, &mut newer);
+}
+
+#[test]
+fn a_token_is_renewed_and_nothing_lost() {
+    let (hub, mut module) = module_with(renewing());
+    nothing_is_lost_when_a_token_is_renewed(&hub, &mut module, OUTPUT);
+}
+
+#[test]
+fn a_given_token_ends_the_connection_when_it_expires() {
+    let hub = Hub::start_with(&HubOptions { config: "clock_skew_seconds = 0\n".to_owned() });
+    hub.create_device("dev-1");
+    let expiry = seconds_now() + 6;
+    let [(mut module, _), (mut prudent, longer)] = ["m-1", "m-2"].map(|name| {
+        let key = hub.create_module("dev-1", name).part("SharedAccessKey").to_owned();
+        let resource = format!("{}/devices/dev-1/modules/{name}", hub.host());
+        let token = sas_token(&resource, &key, expiry);
+        let client = Client::create_with_token(&hub.ca_file(), &resource, &token, resigned());
+        (client, sas_token(&resource, &key, expiry + 3_600))
+    });
+    a_token_ends_the_connection_when_it_expires(&mut module, expiry, &mut prudent, &longer);
+}
+
+#[test]
+fn a_client_finds_a_hub_that_was_killed_and_loses_nothing() {
+    let (mut hub, mut module) = module_with(eager());
+    let outage = Outage::begin(&mut module);
+    hub.kill();
+    module.wait_for_connection(false);
+    hub.start_again();
+    module.wait_for_connection(true);
+    outage.end(&hub, &mut module);
 }
