@@ -1,6 +1,5 @@
 //! The agent's duty: identities, the workload API, the module runtimes and the agent itself.
 
-use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -25,9 +24,9 @@ use tokio::sync::watch;
 
 use crate::SUPERVISE;
 use crate::beside::{Heard, HubSocket, write_environment};
-use crate::local_hub::HubWishes;
-use crate::program::{Common, WORKLOAD_API};
+use crate::surroundings::{Surroundings, WORKLOAD_API, WORKLOAD_SOCKET};
 use crate::view::View;
+use crate::wishes::{self, HubWishes};
 
 /// The certificates that leaf devices have to trust are in this file of the data folder.
 const CA_FILE: &str = "ca.pem";
@@ -35,9 +34,6 @@ const CA_FILE: &str = "ca.pem";
 const CONTAINER_OWNER_FILE: &str = "container-owner";
 /// First and longest wait before the first contact with the hub is tried again.
 const FIRST_CONTACT_WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// The name of a module's workload socket in its folder.
-pub(crate) const WORKLOAD_SOCKET: &str = "workload.sock";
 
 /// The agent and what serves it.
 pub(crate) struct AgentDuty {
@@ -53,41 +49,42 @@ impl AgentDuty {
     /// Starts everything; on the very first start waits for the hub, which has to know `$edgeAgent` and `$edgeHub`. `view`: of
     /// the local hub, where it is in this process.
     pub(crate) async fn start(
-        common: Arc<Common>,
+        around: Arc<Surroundings>,
         folder: &DataFolder,
         view: Option<View>,
-        wishes: watch::Sender<HubWishes>,
+        wanted: watch::Sender<HubWishes>,
     ) -> Result<Self, Failure> {
-        let runtimes = runtimes(&common, folder).await?;
-        let heard = Heard::default();
+        let runtimes = runtimes(&around, folder).await?;
+        let heard = Heard::new(around.clock.now().monotonic);
         let handle: Arc<OnceLock<AgentHandle>> = Arc::default();
-        let identity = Arc::new(open_identity(&common, folder, &runtimes, handle.clone())?);
+        let identity = Arc::new(open_identity(&around, folder, &runtimes, handle.clone())?);
         // What leaf devices have to trust, where an operator looks for it.
         files::write_public(&folder.join(CA_FILE), identity.authority().trust_bundle().as_bytes())?;
         first_contact(&identity).await;
         let own = identity.tokens(&ModuleName::edge_agent());
         let session =
-            common.uplink(Arc::new(own)).open(identity.device().module(ModuleName::edge_agent()).into(), None);
+            around.uplink(Arc::new(own)).open(identity.device().module(ModuleName::edge_agent()).into(), None);
         let agent_folder = folder.join("agent");
         files::private_folder(&agent_folder)?;
         let config = AgentConfig {
-            host_address: common.settings.mqtt.first().map(std::net::SocketAddr::ip),
-            log_level: common.log_level.clone(),
+            host_address: around.settings.mqtt.first().map(std::net::SocketAddr::ip),
+            log_level: around.log_level.configured().to_owned(),
             machine: Machine { booted_at: boot_time(), ..Machine::default() },
-            ..AgentConfig::new(agent_folder, common.settings.hostname.clone())
+            ..AgentConfig::new(agent_folder, around.settings.hostname.clone())
         };
         let parts = AgentParts {
             runtimes,
             identities: identity.clone(),
-            upstream: SessionUpstream::new(session, common.clock),
-            clock: common.clock,
-            status: Some(details(view, heard.clone(), common.clock)),
+            upstream: SessionUpstream::new(session, around.clock),
+            clock: around.clock,
+            edge_hub: view.as_ref().map_or_else(|| heard.news(), View::news),
+            status: Some(details(view, heard.clone(), around.clock)),
         };
         let agent = EdgeAgent::start(config, parts)?;
         // Set once, here.
         let _ = handle.set(agent.handle());
-        tokio::spawn(follow_wishes(agent.edge_hub(), agent.handle().gateways(), wishes));
-        let settings = &common.settings;
+        tokio::spawn(wishes::follow(agent.edge_hub(), agent.handle().gateways(), wanted));
+        let settings = &around.settings;
         let management =
             ManagementSocket::serve(settings.agent_socket.clone(), settings.agent_socket_mode, agent.handle())?;
         Ok(Self { identity, agent, _management: management, heard, hub_socket: None })
@@ -105,28 +102,28 @@ impl AgentDuty {
     /// started with.
     pub(crate) fn serve_hub_beside(
         &mut self,
-        common: &Common,
+        around: &Surroundings,
         wishes: watch::Receiver<HubWishes>,
     ) -> Result<PathBuf, Failure> {
-        let uid = common.settings.hub_uid;
+        let uid = around.settings.hub_uid;
         let access = match (uid, own_gid()) {
             (Some(uid), Some(gid)) => SocketAccess::User { uid, gid },
             _ => SocketAccess::Owner,
         };
         let (folder, generation) = self.socket_of_hub(access)?;
-        self.hub_socket = Some(HubSocket::serve(&folder, uid, wishes, self.heard.clone(), common.clock)?);
+        self.hub_socket = Some(HubSocket::serve(&folder, uid, wishes, self.heard.clone(), around.clock)?);
         let mut variables = vec![
             ("IOTEDGE_WORKLOADURI", format!("unix://{}", folder.join(WORKLOAD_SOCKET).display())),
             ("IOTEDGE_APIVERSION", WORKLOAD_API.to_owned()),
             ("IOTEDGE_AUTHSCHEME", "sasToken".to_owned()),
-            ("IOTEDGE_DEVICEID", common.device.to_string()),
+            ("IOTEDGE_DEVICEID", around.device.to_string()),
             ("IOTEDGE_MODULEID", ModuleName::edge_hub().to_string()),
             ("IOTEDGE_MODULEGENERATIONID", generation),
-            ("IOTEDGE_IOTHUBHOSTNAME", common.hub_host.clone()),
-            ("EdgeDeviceHostName", common.settings.hostname.clone()),
+            ("IOTEDGE_IOTHUBHOSTNAME", around.hub_host.clone()),
+            ("EdgeDeviceHostName", around.settings.hostname.clone()),
         ];
-        if common.upstream_name != common.hub_host {
-            variables.push(("IOTEDGE_GATEWAYHOSTNAME", common.upstream_name.clone()));
+        if around.upstream_name != around.hub_host {
+            variables.push(("IOTEDGE_GATEWAYHOSTNAME", around.upstream_name.clone()));
         }
         write_environment(&folder, &variables)
     }
@@ -137,8 +134,8 @@ impl AgentDuty {
     }
 }
 
-async fn runtimes(common: &Common, folder: &DataFolder) -> Result<Vec<RuntimePart>, Failure> {
-    let settings = &common.settings;
+async fn runtimes(around: &Surroundings, folder: &DataFolder) -> Result<Vec<RuntimePart>, Failure> {
+    let settings = &around.settings;
     let program = std::env::current_exe()?;
     let mut config =
         ProcessConfig::new(settings.modules_dir.join("process"), vec![program.into_os_string(), SUPERVISE.into()]);
@@ -152,7 +149,7 @@ async fn runtimes(common: &Common, folder: &DataFolder) -> Result<Vec<RuntimePar
             name_prefix: settings.name_prefix.clone(),
             network: settings.network.clone(),
             elevated: settings.elevated,
-            ..ContainerConfig::new(container_owner(folder, common.device.as_str())?)
+            ..ContainerConfig::new(container_owner(folder, around.device.as_str())?)
         };
         runtimes
             .push(RuntimePart { runtime: Arc::new(ContainerRuntime::new(config)), access: SocketAccess::Everybody });
@@ -186,25 +183,25 @@ fn own_gid() -> Option<u32> {
 }
 
 fn open_identity(
-    common: &Arc<Common>,
+    around: &Arc<Surroundings>,
     folder: &DataFolder,
     runtimes: &[RuntimePart],
     handle: Arc<OnceLock<AgentHandle>>,
 ) -> Result<EdgeIdentity, Failure> {
     let config = IdentityConfig {
-        connection: common.settings.connection.clone().ok_or("the edge does not know who it is")?,
+        connection: around.settings.connection.clone().ok_or("the edge does not know who it is")?,
         data_folder: folder.join("identity"),
-        workload_folder: common.settings.modules_dir.join("workload"),
+        workload_folder: around.settings.modules_dir.join("workload"),
         authority: AuthoritySource::MadeHere,
         extra_trust: None,
         lifetimes: Lifetimes::default(),
     };
     let runtimes: Vec<_> = runtimes.iter().map(|part| part.runtime.clone()).collect();
-    let hub_uid = common.settings.hub_uid;
+    let hub_uid = around.settings.hub_uid;
     let parts = IdentityParts {
-        clock: common.clock,
-        random: common.random.clone(),
-        hub: common.http(),
+        clock: around.clock,
+        random: around.random.clone(),
+        hub: around.http(),
         caller_check: CallerCheck::new(move |module, peer| is_caller(runtimes.clone(), hub_uid, module, peer)),
         modules: ModuleListing::new(move || list_modules(handle.clone())),
     };
@@ -258,33 +255,6 @@ async fn first_contact(identity: &EdgeIdentity) {
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(FIRST_CONTACT_WAITS.1);
-    }
-}
-
-/// What the local hub is to do follows from the manifest and from the networks of the modules.
-async fn follow_wishes(
-    mut settings: watch::Receiver<skerry_edge_agent::EdgeHubSettings>,
-    mut gateways: watch::Receiver<Vec<(&'static str, Vec<IpAddr>)>>,
-    wishes: watch::Sender<HubWishes>,
-) {
-    loop {
-        let wanted = {
-            let settings = settings.borrow_and_update();
-            let gateways = gateways.borrow_and_update();
-            HubWishes {
-                stopped: !settings.runs,
-                addresses: gateways.iter().flat_map(|(_, addresses)| addresses.iter().copied()).collect(),
-            }
-        };
-        wishes.send_if_modified(|current| {
-            let changed = *current != wanted;
-            *current = wanted;
-            changed
-        });
-        tokio::select! {
-            changed = settings.changed() => if changed.is_err() { return },
-            changed = gateways.changed() => if changed.is_err() { return },
-        }
     }
 }
 

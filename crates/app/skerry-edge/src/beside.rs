@@ -4,15 +4,15 @@
 //! Either goes on as it was when the other is away.
 
 use std::fmt::Write;
-use std::net::IpAddr;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
 use skerry_daemon::Failure;
 use skerry_dialect::own::{Connections, StoreState};
+use skerry_edge_agent::EdgeHubNews;
 use skerry_model::{Json, Monotonic, json::parse};
 use skerry_net::http::{
     ClientLimits, HttpAddress, HttpClient, Method, Request, Response, ServerLimits, StatusCode, serve_http,
@@ -22,8 +22,8 @@ use skerry_pki::files;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::local_hub::HubWishes;
 use crate::view::View;
+use crate::wishes::HubWishes;
 
 /// The socket that the hub asks the agent at; beside the hub's workload socket.
 const SOCKET: &str = "agent.sock";
@@ -37,6 +37,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const CONNECTIONS_MAX: usize = 4;
 /// Room for the list of who is connected to a hub at its largest.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Remarks that are taken; a hub has fewer.
+const REMARKS_MAX: usize = 64;
 /// Nesting of what the two say, with room to grow.
 const BODY_DEPTH_MAX: usize = 16;
 
@@ -47,27 +49,81 @@ pub(crate) struct Told {
     pub(crate) connections: Connections,
     /// What waits there.
     pub(crate) store: Option<StoreState>,
+    /// What it cannot do that it was told to.
+    pub(crate) remarks: Vec<String>,
+}
+
+/// The same as it comes; the connections are left out when they are as they were.
+#[derive(Debug, Default)]
+struct Said {
+    connections: Option<Connections>,
+    store: Option<StoreState>,
+    remarks: Vec<String>,
 }
 
 /// What the agent knows of the hub beside it. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Heard(Arc<Mutex<Option<(Monotonic, Told)>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Heard(Arc<HeardInner>);
+
+#[derive(Debug)]
+struct HeardInner {
+    /// What the hub said, and when it asked last; at first, since when it could have.
+    last: Mutex<(Monotonic, Option<Told>)>,
+    news: watch::Sender<EdgeHubNews>,
+}
 
 impl Heard {
-    /// What it said last, unless the hub is not there.
-    pub(crate) fn told(&self, now: Monotonic) -> Option<Told> {
-        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, told) = heard.as_ref()?;
-        (now.since(*at) <= SILENCE_MAX).then(|| told.clone())
+    /// Nothing yet; the hub has some time to come.
+    pub(crate) fn new(now: Monotonic) -> Self {
+        Self(Arc::new(HeardInner { last: Mutex::new((now, None)), news: watch::Sender::default() }))
     }
 
-    /// Takes what the hub says; its connections are left out when they are as they were. Whether those are known here.
-    fn take(&self, connections: Option<Connections>, store: Option<StoreState>, now: Monotonic) -> bool {
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = heard.take().map(|(_, before)| before.connections);
-        *heard = connections.or(before).map(|connections| (now, Told { connections, store }));
-        heard.is_some()
+    /// What it said last, unless the hub is not there.
+    pub(crate) fn told(&self, now: Monotonic) -> Option<Told> {
+        let (at, told) = &*self.last();
+        told.clone().filter(|_| !is_silent(*at, now))
     }
+
+    /// Whether it is there and what it cannot do, to be watched; a change is seen with [`Heard::look`].
+    pub(crate) fn news(&self) -> watch::Receiver<EdgeHubNews> {
+        self.0.news.subscribe()
+    }
+
+    /// Looks whether there is news at `now`.
+    fn look(&self, now: Monotonic) {
+        let news = {
+            let (at, told) = &*self.last();
+            let is_away = is_silent(*at, now);
+            let remarks = told.as_ref().filter(|_| !is_away).map(|told| told.remarks.clone());
+            EdgeHubNews { is_away, remarks: remarks.unwrap_or_default() }
+        };
+        self.0.news.send_if_modified(|known| {
+            let is_new = *known != news;
+            *known = news;
+            is_new
+        });
+    }
+
+    /// Takes what the hub says. Whether its connections are known here.
+    fn take(&self, said: Said, now: Monotonic) -> bool {
+        let Said { connections, store, remarks } = said;
+        let mut last = self.last();
+        let before = last.1.take().map(|before| before.connections);
+        let told = connections.or(before).map(|connections| Told { connections, store, remarks });
+        let is_known = told.is_some();
+        *last = (now, told);
+        drop(last);
+        self.look(now);
+        is_known
+    }
+
+    fn last(&self) -> MutexGuard<'_, (Monotonic, Option<Told>)> {
+        self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_silent(since: Monotonic, now: Monotonic) -> bool {
+    now.since(since) > SILENCE_MAX
 }
 
 /// Writes the variables that a hub beside this agent is started with, for shells and for systemd's `EnvironmentFile`. None of
@@ -116,7 +172,9 @@ async fn serve(listener: Listener, wishes: watch::Receiver<HubWishes>, heard: He
     // In a set, so that the connections end with this task.
     let mut served = JoinSet::new();
     loop {
+        heard.look(clock.now().monotonic);
         tokio::select! {
+            () = tokio::time::sleep(ASK_EVERY) => {}
             (socket, peer) = listener.accept() => {
                 if matches!(peer, Peer::Unix(_)) && served.len() < CONNECTIONS_MAX {
                     served.spawn(connection(socket, wishes.clone(), heard.clone(), clock, Arc::clone(&limits)));
@@ -145,28 +203,29 @@ async fn connection(
 }
 
 fn answer(request: &Request, wishes: &watch::Receiver<HubWishes>, heard: &Heard, now: Monotonic) -> Response {
-    let (connections, store) = match said(&request.body) {
+    let said = match said(&request.body) {
         Ok(said) => said,
         Err(error) => return Response::json(StatusCode::BAD_REQUEST, json!({ "message": error }).to_string()),
     };
-    let known = heard.take(connections, store, now);
-    let wishes = wishes.borrow();
-    let addresses: Vec<_> = wishes.addresses.iter().map(ToString::to_string).collect();
-    let body = json!({ "stopped": wishes.stopped, "addresses": addresses, "connectionsKnown": known });
+    let known = heard.take(said, now);
+    let mut body = wishes.borrow().document();
+    body["connectionsKnown"] = known.into();
     Response::json(StatusCode::OK, body.to_string())
 }
 
 /// Reads what a hub says of itself.
-fn said(body: &[u8]) -> Result<(Option<Connections>, Option<StoreState>), String> {
+fn said(body: &[u8]) -> Result<Said, String> {
     let body = parse(body, BODY_DEPTH_MAX).map_err(|error| error.to_string())?;
     let part = |name| body.get(name).and_then(Json::as_object);
     let connections =
         part("connections").map(Connections::from_object).transpose().map_err(|error| error.to_string())?;
-    Ok((connections, part("store").map(StoreState::from_object)))
+    let remarks = body.get("remarks").and_then(Json::as_array).into_iter().flatten();
+    let remarks = remarks.filter_map(Json::as_str).take(REMARKS_MAX).map(str::to_owned).collect();
+    Ok(Said { connections, store: part("store").map(StoreState::from_object), remarks })
 }
 
 /// The hub's end: asks the agent whose folder with `workload_uri` this is, for as long as anybody wants to know its wishes, and
-/// tells it who is connected and what waits. An agent that is away wishes what it wished before.
+/// tells it who is connected, what waits and what the hub cannot do. An agent that is away wishes what it wished before.
 pub(crate) async fn follow_agent(workload_uri: String, view: View, wishes: watch::Sender<HubWishes>) {
     let Some(folder) = workload_uri.strip_prefix("unix://").and_then(|path| Path::new(path).parent()) else {
         tracing::warn!(workload_uri, "not on this machine: no agent is asked when to listen and where");
@@ -178,7 +237,8 @@ pub(crate) async fn follow_agent(workload_uri: String, view: View, wishes: watch
     while !wishes.is_closed() {
         let now = view.door.connections();
         let news = (told.as_ref() != Some(&now)).then_some(&now);
-        match ask(&agent, news, view.store()).await {
+        let remarks = view.news().borrow().remarks.clone();
+        match ask(&agent, news, view.store(), &remarks).await {
             Ok((wished, known)) => {
                 told = known.then_some(now);
                 is_there = true;
@@ -206,9 +266,10 @@ async fn ask(
     agent: &HttpClient,
     news: Option<&Connections>,
     store: Option<StoreState>,
+    remarks: &[String],
 ) -> Result<(HubWishes, bool), String> {
     let said = json!({
-        "connections": news.map(Connections::document), "store": store.map(StoreState::document),
+        "connections": news.map(Connections::document), "store": store.map(StoreState::document), "remarks": remarks,
     });
     let request = Request::new(Method::POST, "/hub").json(said.to_string());
     let answer = agent.request(request).await.map_err(|error| error.to_string())?;
@@ -216,12 +277,9 @@ async fn ask(
         return Err(format!("it answers {}", answer.status));
     }
     let answer = parse(&answer.body, BODY_DEPTH_MAX).map_err(|error| error.to_string())?;
-    let addresses = answer.get("addresses").and_then(Json::as_array).into_iter().flatten();
-    let addresses = addresses.map(|address| address.as_str()?.parse::<IpAddr>().ok()).collect::<Option<_>>();
-    let stopped = answer.get("stopped").and_then(Json::as_bool);
-    let wishes = stopped.zip(addresses).map(|(stopped, addresses)| HubWishes { stopped, addresses });
     let known = answer.get("connectionsKnown").and_then(Json::as_bool).unwrap_or(false);
-    wishes.map(|wishes| (wishes, known)).ok_or_else(|| "its answer is not understood".to_owned())
+    let wishes = HubWishes::read(&answer).ok_or("its answer is not understood")?;
+    Ok((wishes, known))
 }
 
 #[cfg(test)]

@@ -357,6 +357,14 @@ impl Config {
         if let Some(address) = plaintext_mqtt.iter().find(|address| !address.ip().is_loopback()) {
             return Err(refused("hub.plaintext_mqtt", format!("holds {address}, which is not within 127.0.0.0/8")));
         }
+        let https = addresses("hub.https", &self.hub.https)?;
+        let twice = |address: &&SocketAddr| mqtt.contains(address) || https.contains(address);
+        if let Some(address) = https.iter().find(|address| mqtt.contains(address)) {
+            return Err(refused("hub.https", format!("holds {address}, which `hub.mqtt` has too")));
+        }
+        if let Some(address) = plaintext_mqtt.iter().find(twice) {
+            return Err(refused("hub.plaintext_mqtt", format!("holds {address}, where TLS is spoken")));
+        }
         let trust_pem = match self.upstream.trust.as_str() {
             "" => return Err(refused("upstream.trust", "is missing: it names the PEM file of the hub's authority")),
             file => read("upstream.trust", Path::new(file))?,
@@ -381,7 +389,7 @@ impl Config {
             upstream_mqtt_port: self.upstream.mqtt_port,
             upstream_https_port: self.upstream.https_port,
             mqtt,
-            https: addresses("hub.https", &self.hub.https)?,
+            https,
             plaintext_mqtt,
             connections_max: number("hub.connections_max", self.hub.connections_max.into(), 1, 100_000)?,
             runtimes: number("hub.runtimes", self.hub.runtimes.into(), 1, 64)?,
@@ -461,6 +469,14 @@ fn addresses(key: &'static str, texts: &[String]) -> Result<Vec<SocketAddr>, Ref
     texts.iter().map(address).collect()
 }
 
+/// Settings of a hub with nothing set, for tests.
+#[cfg(test)]
+pub(crate) fn usual_settings() -> Settings {
+    let mut config = Config::default();
+    config.upstream.trust = "/dev/null".to_owned();
+    config.check(Role::Hub).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -497,11 +513,10 @@ mod tests {
         assert!(error(|c| c.upstream.trust = String::new()).contains("`upstream.trust` is missing"));
         assert!(error(|c| c.hub.plaintext_mqtt = vec!["10.0.0.1:1883".to_owned()]).contains("not within 127.0.0.0/8"));
         assert!(error(|c| c.hub.mqtt = vec!["0.0.0.0:8883".to_owned()]).contains("one by one"));
+        assert!(error(|c| c.hub.https = vec!["127.0.0.2:8883".to_owned()]).contains("which `hub.mqtt` has too"));
+        assert!(error(|c| c.hub.plaintext_mqtt = vec!["127.0.0.2:443".to_owned()]).contains("where TLS is spoken"));
         assert!(error(|c| c.process.first_uid = 0).contains("no range of ordinary users"));
-        let mut hub = Config::default();
-        hub.upstream.trust = file.display().to_string();
-        let settings = hub.check(Role::Hub).unwrap();
-        assert!(settings.connection.is_none(), "a hub beside an agent is told by it who it is");
+        assert!(usual_settings().connection.is_none(), "a hub beside an agent is told by it who it is");
         let shown = format!(
             "{:?}",
             Config {

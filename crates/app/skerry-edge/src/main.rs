@@ -5,9 +5,13 @@
 mod agent;
 mod beside;
 mod config;
+mod entrances;
 mod local_hub;
+mod log_level;
 mod program;
+mod surroundings;
 mod view;
+mod wishes;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -15,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use config::{Config, FIELDS};
+use log_level::LogLevel;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -87,12 +92,13 @@ fn main() -> ExitCode {
         println!("the configuration is good");
         return ExitCode::SUCCESS;
     }
-    if let Err(refused) = skerry_daemon::start_logging(&config.log) {
-        return skerry_daemon::refuse(&refused);
-    }
+    let control = match skerry_daemon::start_logging(&config.log) {
+        Ok(control) => control,
+        Err(refused) => return skerry_daemon::refuse(&refused),
+    };
     for name in &loaded.ignored_environment {
         tracing::warn!(name, "an environment variable means nothing to the edge");
     }
-    let log_level = config.log.level.clone();
+    let log_level = LogLevel::new(control, config.log.level, arguments.role == Role::Hub);
     skerry_daemon::run(async |daemon| program::run(settings, arguments.role, log_level, daemon).await)
 }

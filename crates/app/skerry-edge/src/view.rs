@@ -1,10 +1,13 @@
-//! What is to be seen of the local hub: who is connected, who was refused, what waits to be delivered.
+//! What is to be seen of the local hub: who is connected, who was refused, what waits to be delivered, what
+//! it cannot do.
 
 use std::sync::{Arc, OnceLock};
 
 use skerry_dialect::own::StoreState;
+use skerry_edge_agent::EdgeHubNews;
 use skerry_gateway::Door;
 use skerry_log::{LogStatus, QueueStatus, Queues};
+use tokio::sync::watch;
 
 /// A look at a hub in this process. Clones share it.
 #[derive(Clone, Default)]
@@ -13,6 +16,8 @@ pub(crate) struct View {
     pub(crate) door: Arc<Door>,
     /// The queues, once they are open, and the bytes they may have on disk.
     queues: Arc<OnceLock<(Queues, u64)>>,
+    /// What it cannot do that it was told to.
+    news: Arc<watch::Sender<EdgeHubNews>>,
 }
 
 impl View {
@@ -20,6 +25,20 @@ impl View {
     pub(crate) fn opened(&self, queues: Queues, bytes_max: u64) {
         // Set once, by the hub's start.
         let _ = self.queues.set((queues, bytes_max));
+    }
+
+    /// What the hub cannot do that it was told to, from now on.
+    pub(crate) fn remark(&self, remarks: Vec<String>) {
+        self.news.send_if_modified(|news| {
+            let is_new = news.remarks != remarks;
+            news.remarks = remarks;
+            is_new
+        });
+    }
+
+    /// The same, to be watched.
+    pub(crate) fn news(&self) -> watch::Receiver<EdgeHubNews> {
+        self.news.subscribe()
     }
 
     /// What waits; nothing before the queues are open.

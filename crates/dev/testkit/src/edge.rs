@@ -136,15 +136,25 @@ impl Edge {
     /// Deploys modules and routes to this edge, as an operator would.
     #[track_caller]
     pub fn deploy(&self, hub: &Hub, modules: &Value, routes: &Value) {
+        self.deploy_with(hub, &json!({}), modules, routes);
+    }
+
+    /// The same; `edge_hub` has what is to be different or more in `systemModules.edgeHub`.
+    #[track_caller]
+    pub fn deploy_with(&self, hub: &Hub, edge_hub: &Value, modules: &Value, routes: &Value) {
+        let mut system = json!({
+            "edgeAgent": { "type": "docker", "settings": { "image": "skerry/edge" } },
+            "edgeHub": { "type": "docker", "status": "running", "restartPolicy": "always",
+                "settings": { "image": "skerry/edge" } },
+        });
+        for (name, value) in edge_hub.as_object().into_iter().flatten() {
+            system["edgeHub"][name] = value.clone();
+        }
         let content = json!({ "modulesContent": {
             "$edgeAgent": { "properties.desired": {
                 "schemaVersion": "1.1",
                 "runtime": { "type": "docker", "settings": {} },
-                "systemModules": {
-                    "edgeAgent": { "type": "docker", "settings": { "image": "skerry/edge" } },
-                    "edgeHub": { "type": "docker", "status": "running", "restartPolicy": "always",
-                        "settings": { "image": "skerry/edge" } },
-                },
+                "systemModules": system,
                 "modules": modules,
             } },
             "$edgeHub": { "properties.desired": {

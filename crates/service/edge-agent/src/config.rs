@@ -12,7 +12,9 @@ use skerry_edge_identity::SocketAccess;
 use skerry_model::Timestamp;
 use skerry_module_runtime::ModuleRuntime;
 use skerry_net::Clock;
+use tokio::sync::watch;
 
+use crate::edge_hub::EdgeHubNews;
 use crate::ports::{Identities, Upstream};
 
 /// What an operator decides, and what the program knows.
@@ -34,8 +36,6 @@ pub struct AgentConfig {
     pub policy: Policy,
     /// What is reported of the machine and this program.
     pub machine: Machine,
-    /// Variables of `edgeHub.env` that our hub honours; others are reported as ignored.
-    pub edge_hub_env: Vec<String>,
     /// How often everything is looked at although nothing seems to have happened.
     pub look_every: Duration,
     /// How often the whole twin is read although no patch seems to be missed.
@@ -54,7 +54,6 @@ impl AgentConfig {
             upstream_protocol: None,
             policy: Policy::default(),
             machine: Machine::default(),
-            edge_hub_env: Vec::new(),
             look_every: Duration::from_secs(60),
             twin_every: Duration::from_secs(3_600),
         }
@@ -102,6 +101,8 @@ pub struct AgentParts {
     pub upstream: Arc<dyn Upstream>,
     /// What time it is.
     pub clock: Clock,
+    /// What the edge hub says of itself.
+    pub edge_hub: watch::Receiver<EdgeHubNews>,
     /// Adds what others know to the edge's status.
     pub status: Option<StatusDetails>,
 }

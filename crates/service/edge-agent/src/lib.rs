@@ -19,12 +19,13 @@ mod perform;
 mod ports;
 mod report;
 mod store;
+mod system;
 
 pub use adapters::SessionUpstream;
 pub use agent::{AgentHandle, EdgeAgent, ModuleError};
 pub use boot::boot_time;
 pub use config::{AgentConfig, AgentParts, Machine, RuntimePart, StatusDetails};
-pub use edge_hub::{EdgeHubSettings, edge_hub_settings};
+pub use edge_hub::{EdgeHubNews, EdgeHubSettings, HubBinding, HubProtocol, edge_hub_settings};
 pub use management::ManagementSocket;
 pub use ports::{Asked, Identities, IdentityFailure, Upstream, UpstreamState};
 pub use store::StoreError;

@@ -4,11 +4,13 @@ use serde_json::json;
 use skerry_deployment::reconcile::{History, Observed, ObservedModule, effective_status};
 use skerry_dialect::manifest::{env, settings};
 use skerry_model::json::JsonObject;
-use skerry_model::manifest::{Artifact, DesiredStatus, RuntimeSettings, RuntimeStatus, StartupOrder};
+use skerry_model::manifest::{Artifact, RuntimeSettings, RuntimeStatus, StartupOrder};
 use skerry_model::{Json, Manifest, ModuleName, ModuleSpec, Timestamp};
 use skerry_module_runtime as runtime;
 
 use crate::AgentConfig;
+use crate::edge_hub::EdgeHubNews;
+use crate::system::{Condition, agent_condition, hub_condition};
 
 /// What stands in place of a registry's password.
 const MASKED: &str = "***";
@@ -36,6 +38,7 @@ impl DeploymentResult {
 /// Everything that is reported.
 pub(crate) struct Reported<'a> {
     pub(crate) config: &'a AgentConfig,
+    pub(crate) edge_hub: &'a EdgeHubNews,
     pub(crate) started_at: Timestamp,
     pub(crate) manifest: Option<&'a Manifest>,
     pub(crate) modules: &'a [ModuleView<'a>],
@@ -146,13 +149,13 @@ fn runtime_settings(settings: &RuntimeSettings) -> Json {
 /// Agent and hub are parts of this program: their images are reported and never pulled.
 fn system_modules(reported: &Reported<'_>) -> Json {
     let started = moment(Some(reported.started_at));
-    let common = |spec: Option<&ModuleSpec>, status: &str, description: String| {
+    let common = |spec: Option<&ModuleSpec>, condition: Condition| {
         let mut entry = json!({
             "exitCode": 0,
-            "statusDescription": description,
+            "statusDescription": condition.sentence(),
             "lastStartTimeUtc": started,
             "lastExitTimeUtc": NEVER,
-            "runtimeStatus": status,
+            "runtimeStatus": condition.status.as_str(),
         });
         if let Some(spec) = spec {
             entry["type"] = spec.artifact.kind().into();
@@ -166,11 +169,7 @@ fn system_modules(reported: &Reported<'_>) -> Json {
     };
     let agent = reported.manifest.and_then(|manifest| manifest.edge_agent.as_ref());
     let hub = reported.manifest.and_then(|manifest| manifest.edge_hub.as_ref());
-    let hub_status = match hub.map(|spec| spec.status) {
-        Some(DesiredStatus::Stopped) => "stopped",
-        _ => "running",
-    };
-    let mut hub_entry = common(hub, hub_status, hub_description(reported.config, hub, hub_status));
+    let mut hub_entry = common(hub, hub_condition(hub, reported.edge_hub));
     if let Some(spec) = hub {
         hub_entry["restartCount"] = 0.into();
         hub_entry["lastRestartTimeUtc"] = NEVER.into();
@@ -180,18 +179,7 @@ fn system_modules(reported: &Reported<'_>) -> Json {
             hub_entry["startupOrder"] = spec.startup_order.0.into();
         }
     }
-    json!({ "edgeAgent": common(agent, "running", "running".to_owned()), "edgeHub": hub_entry })
-}
-
-fn hub_description(config: &AgentConfig, spec: Option<&ModuleSpec>, status: &str) -> String {
-    let honours = |name: &&String| !config.edge_hub_env.iter().any(|known| known.eq_ignore_ascii_case(name));
-    let ignored: Vec<_> =
-        spec.into_iter().flat_map(|spec| spec.env.keys()).filter(honours).map(String::as_str).collect();
-    if ignored.is_empty() {
-        status.to_owned()
-    } else {
-        format!("{status}; ignored environment: {}", ignored.join(", "))
-    }
+    json!({ "edgeAgent": common(agent, agent_condition(agent)), "edgeHub": hub_entry })
 }
 
 fn module(view: &ModuleView<'_>) -> Json {

@@ -5,6 +5,7 @@
 mod bad_documents;
 mod bad_door;
 mod bad_messages;
+mod edge_hub_settings;
 mod flood;
 mod killed;
 mod peer;

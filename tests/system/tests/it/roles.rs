@@ -75,6 +75,13 @@ fn ask_agent(edge: &Edge, what: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// What `skerry edge list` says of the hub.
+fn status_of_hub(edge: &Edge) -> Option<String> {
+    let list = ask_agent(edge, "list");
+    let entry = list.as_array()?.iter().find(|entry| entry["name"] == "edgeHub")?;
+    Some(entry["status"].as_str()?.to_owned())
+}
+
 /// Since when the module runs.
 fn running_since(edge: &Edge, module: &str) -> Option<Value> {
     let list = ask_agent(edge, "list");
@@ -118,13 +125,17 @@ fn a_hub_beside_its_agent_serves_modules_and_leaves_and_dies_alone() {
         connected.iter().any(|line| line["client"] == "dev-1").then_some(())
     });
 
+    assert_eq!(status_of_hub(&edge).as_deref(), Some("running"));
+
     local.kill();
     peer.hear_the_end();
+    eventually("the agent says that the hub is away", || (status_of_hub(&edge)? == "failed").then_some(()));
     assert_eq!(running_since(&edge, "sensor").as_ref(), Some(&started), "the module runs on");
     local.start_again();
     events.all_now();
     events.next_where("message of the module, again", |event| event["moduleId"] == "sensor");
     assert_eq!(running_since(&edge, "sensor"), Some(started), "it is still the same");
+    eventually("the agent says that the hub is back", || (status_of_hub(&edge)? == "running").then_some(()));
 
     // The other way round the hub goes on taking what its clients send; to connect upwards it needs its agent's signature.
     let mut peer = server.login(&login);
@@ -137,21 +148,6 @@ fn a_hub_beside_its_agent_serves_modules_and_leaves_and_dies_alone() {
     events.next_where("message of the module that ended with its agent", |event| event["moduleId"] == "sensor");
 
     // What the manifest says of the hub reaches it.
-    stop_hub(&hub, &modules);
+    edge.deploy_with(&hub, &json!({ "status": "stopped" }), &modules, &all_up());
     eventually("the hub listens no longer", || TcpStream::connect(mqtt).is_err().then_some(()));
-}
-
-/// A manifest whose hub is to be stopped.
-fn stop_hub(hub: &Hub, modules: &Value) {
-    let module = |status: &str| json!({ "type": "docker", "status": status, "restartPolicy": "always", "settings": { "image": "skerry/edge" } });
-    let content = json!({ "modulesContent": {
-        "$edgeAgent": { "properties.desired": {
-            "schemaVersion": "1.1", "runtime": { "type": "docker", "settings": {} },
-            "systemModules": { "edgeAgent": module("running"), "edgeHub": module("stopped") },
-            "modules": modules,
-        } },
-        "$edgeHub": { "properties.desired": { "schemaVersion": "1.1", "routes": all_up(),
-            "storeAndForwardConfiguration": { "timeToLiveSecs": 7200 } } },
-    } });
-    hub.rest().call("POST", "/devices/edge-1/applyConfigurationContent", Some(&content));
 }

@@ -55,7 +55,12 @@ impl Site {
 
     /// Gives the edge these routes and no modules.
     pub(crate) fn deploy(&self, routes: &Value) {
-        self.edge.as_ref().unwrap().deploy(&self.hub, &json!({}), routes);
+        self.deploy_with(&json!({}), routes);
+    }
+
+    /// The same, with this in `systemModules.edgeHub`.
+    pub(crate) fn deploy_with(&self, edge_hub: &Value, routes: &Value) {
+        self.edge.as_ref().unwrap().deploy_with(&self.hub, edge_hub, &json!({}), routes);
     }
 
     /// The MQTT head that the test is about.

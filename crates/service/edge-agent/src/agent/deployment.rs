@@ -7,7 +7,6 @@ use skerry_deployment::reconcile::{Action, Plan};
 use skerry_dialect::management::ManagedModule;
 use skerry_dialect::manifest::{self, AgentFault};
 use skerry_dialect::own::{DeploymentState, EdgeStatus};
-use skerry_model::manifest::DesiredStatus;
 use skerry_model::{Manifest, ModuleSpec};
 use skerry_module_runtime as runtime;
 
@@ -15,6 +14,7 @@ use super::run::{Agent, Event};
 use crate::edge_hub::edge_hub_settings;
 use crate::ports::IdentityFailure;
 use crate::report::{DeploymentResult, ModuleView, artifact_name, without_dollar};
+use crate::system::{agent_condition, hub_condition};
 
 /// Errors of a refused document that one log line shows.
 const ERRORS_SHOWN_MAX: usize = 5;
@@ -176,14 +176,16 @@ impl Agent {
     pub(super) fn list(&self) -> Vec<ManagedModule> {
         let Some(manifest) = &self.manifest else { return Vec::new() };
         let mut list = Vec::new();
-        for spec in [&manifest.edge_agent, &manifest.edge_hub].into_iter().flatten() {
-            let status = if spec.status == DesiredStatus::Stopped { "stopped" } else { "running" };
+        let news = self.shared.parts.edge_hub.borrow().clone();
+        let agent = manifest.edge_agent.as_ref().map(|spec| (spec, agent_condition(Some(spec))));
+        let hub = manifest.edge_hub.as_ref().map(|spec| (spec, hub_condition(Some(spec), &news)));
+        for (spec, condition) in [agent, hub].into_iter().flatten() {
             list.push(ManagedModule {
                 name: without_dollar(&spec.name),
                 kind: spec.artifact.kind().to_owned(),
                 image: artifact_name(&spec.artifact),
-                status: status.to_owned(),
-                description: String::new(),
+                status: condition.status.as_str().to_owned(),
+                description: condition.remarks.join("; "),
                 started: Some(self.started_at),
                 exited: None,
                 exit_code: None,

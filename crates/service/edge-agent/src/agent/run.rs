@@ -167,6 +167,7 @@ impl Agent {
         let mut upstream = self.shared.parts.upstream.state();
         let state = upstream.borrow_and_update().clone();
         self.upstream_changed(&state);
+        let mut edge_hub = self.shared.parts.edge_hub.clone();
         let stopped = loop {
             self.begin_what_is_due();
             let next = self.next_moment();
@@ -181,6 +182,8 @@ impl Agent {
                     let state = upstream.borrow_and_update().clone();
                     self.upstream_changed(&state);
                 }
+                // What it says is read when it is reported.
+                Ok(()) = edge_hub.changed() => self.reporting.is_wanted = true,
                 command = commands.recv() => match command {
                     Some(Command::Stop(done)) => break Some(done),
                     Some(command) => self.asked(command),

@@ -106,6 +106,7 @@ impl Agent {
         let modules = self.manifest.as_ref().map(|manifest| self.views(manifest, &missing)).unwrap_or_default();
         document(&Reported {
             config: &self.shared.config,
+            edge_hub: &self.shared.parts.edge_hub.borrow(),
             started_at: self.started_at,
             manifest: self.manifest.as_deref(),
             modules: &modules,

@@ -4,8 +4,10 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
+use skerry_edge_agent::EdgeHubNews;
 use skerry_module_runtime::fake::Call;
 use skerry_net::Clock;
+use tracing::Level;
 
 use crate::world::{World, desired, image, name, program};
 
@@ -50,6 +52,34 @@ async fn what_the_hub_wants_runs_and_is_reported() {
     assert_eq!(binding.host_names, names, "on the machine's own network the edge is at its own address");
     let kept = std::fs::metadata(world.folder().join("manifest.json")).unwrap();
     assert_eq!(kept.mode() & 0o777, 0o600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_edge_hub_says_of_itself_is_reported() {
+    let mut world = World::new();
+    world.hub.set_desired(desired(&json!({})));
+    world.start();
+    world.hub.connect();
+    world.until_reported(1, 200).await;
+    let reports = |status: &'static str, sentence: &'static str| {
+        move |world: &World| {
+            let entry = &world.hub.reported()["systemModules"]["edgeHub"];
+            entry["runtimeStatus"] == status && entry["statusDescription"] == sentence
+        }
+    };
+    world.edge_hub.send_replace(EdgeHubNews { is_away: false, remarks: vec!["cannot listen there".to_owned()] });
+    let sentence = "running; ignored environment: Odd; cannot listen there";
+    world.until("the remark is reported", reports("running", sentence)).await;
+    world.edge_hub.send_replace(EdgeHubNews { is_away: true, remarks: Vec::new() });
+    let sentence = "failed; the hub beside this agent does not answer; ignored environment: Odd";
+    world.until("that it is away is reported", reports("failed", sentence)).await;
+    let listed = world.agent.as_ref().unwrap().handle().modules().await;
+    let listed: Vec<_> = listed
+        .iter()
+        .map(|module| (module.name.as_str(), module.status.as_str(), module.description.as_str()))
+        .collect();
+    let remarks = "the hub beside this agent does not answer; ignored environment: Odd";
+    assert_eq!(listed, [("edgeAgent", "running", ""), ("edgeHub", "failed", remarks)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -329,7 +359,7 @@ async fn the_edge_hub_learns_what_the_manifest_says_about_it() {
     assert!(settings.borrow_and_update().runs);
     world.hub.connect();
     settings.changed().await.unwrap();
-    assert_eq!(settings.borrow_and_update().env["RuntimeLogLevel"], "debug");
+    assert_eq!(settings.borrow_and_update().log_level, Some(Level::DEBUG));
     world.hub.patch_desired(&json!({"systemModules": {"edgeHub": {"status": "stopped"}}}));
     settings.changed().await.unwrap();
     assert!(!settings.borrow_and_update().runs);

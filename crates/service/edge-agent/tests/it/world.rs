@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use skerry_edge_agent::{
-    AgentConfig, AgentParts, Asked, EdgeAgent, Identities, IdentityFailure, RuntimePart, Upstream, UpstreamState,
+    AgentConfig, AgentParts, Asked, EdgeAgent, EdgeHubNews, Identities, IdentityFailure, RuntimePart, Upstream,
+    UpstreamState,
 };
 use skerry_edge_identity::SocketAccess;
 use skerry_model::json::JsonObject;
@@ -266,6 +267,7 @@ pub(crate) struct World {
     pub(crate) process: FakeRuntime,
     pub(crate) clock: Clock,
     pub(crate) config: AgentConfig,
+    pub(crate) edge_hub: watch::Sender<EdgeHubNews>,
     pub(crate) agent: Option<EdgeAgent>,
     folder: tempfile::TempDir,
 }
@@ -280,7 +282,6 @@ impl World {
         let mut config = AgentConfig::new(folder.path(), "edge.local");
         config.host_address = Some([127, 0, 0, 9].into());
         config.machine.version = "9.9".to_owned();
-        config.edge_hub_env = vec!["RuntimeLogLevel".to_owned()];
         let identities = FakeIdentities {
             device: DeviceId::parse("edge1").unwrap(),
             folder: "/run/edge".into(),
@@ -305,6 +306,7 @@ impl World {
             process,
             clock,
             config,
+            edge_hub: watch::Sender::default(),
             agent: None,
             folder,
         }
@@ -324,6 +326,7 @@ impl World {
             identities: Arc::clone(&self.identities) as Arc<dyn Identities>,
             upstream: Arc::clone(&self.hub) as Arc<dyn Upstream>,
             clock: self.clock,
+            edge_hub: self.edge_hub.subscribe(),
             status: None,
         };
         self.agent = Some(EdgeAgent::start(self.config.clone(), parts).unwrap());
