@@ -122,6 +122,15 @@ impl Hub {
         Ok(())
     }
 
+    /// The hub above does not let `client` in, so what is known here about it may be old: whoever was disabled or deleted there is
+    /// put out here too, within seconds where the hub tells about the one, otherwise when the whole scope was read.
+    pub(crate) async fn refused_above(&self, client: &ClientId) {
+        let is_own = *client == ClientId::Module(self.config.own_module());
+        if !is_own && !self.ask_for(client).await {
+            self.scope_doubted.notify_one();
+        }
+    }
+
     /// Asks upstream for one identity, for as long as a connecting client can wait.
     async fn ask_for(&self, client: &ClientId) -> bool {
         let asking = async {

@@ -12,6 +12,7 @@ use skerry_net::http::HttpClient;
 use skerry_state::{StateError, StateStore};
 use skerry_uplink::{TokenSource, Uplink};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use crate::EdgeHubConfig;
 use crate::authenticate::Asked;
@@ -24,7 +25,7 @@ use crate::twins::Twins;
 use crate::unrouted::Unrouted;
 use crate::upstream::Upstream;
 
-/// How long to wait before the scope is asked for again after a failure.
+/// How long to wait before the whole scope is asked for again: after a failure, and when the hub above refused somebody of it.
 const SCOPE_RETRY: Duration = Duration::from_secs(30);
 /// How long comings and goings are gathered before they are reported.
 const PRESENCE_EVERY: Duration = Duration::from_secs(5);
@@ -64,6 +65,8 @@ pub(crate) struct Hub {
     pub(crate) identities: Identities,
     pub(crate) asked: Asked,
     pub(crate) scope: ScopeClient,
+    /// The whole scope is to be read before its time.
+    pub(crate) scope_doubted: Arc<Notify>,
     pub(crate) sessions: Sessions,
     pub(crate) settings: Settings,
     pub(crate) queues: Queues,
@@ -90,6 +93,7 @@ impl EdgeHub {
         let identities = Identities::load(parts.state.clone()).await?;
         let hub = Arc::new(Hub {
             scope: ScopeClient::new(parts.http, parts.hub_host, config.device.clone(), parts.tokens),
+            scope_doubted: Arc::default(),
             upstream: Upstream::new(parts.uplink, config.own_module()),
             identities,
             asked: Asked::default(),
@@ -186,17 +190,20 @@ impl Hub {
 
 async fn keep_scope(hub: Weak<Hub>) {
     loop {
-        let pause = {
+        let (doubted, at_least, rest) = {
             let Some(hub) = hub.upgrade() else { return };
-            match hub.refresh_scope().await {
-                Ok(()) => hub.config.scope_refresh,
+            let at_least = SCOPE_RETRY.min(hub.config.scope_refresh);
+            let rest = match hub.refresh_scope().await {
+                Ok(()) => hub.config.scope_refresh - at_least,
                 Err(error) => {
                     tracing::debug!(%error, "the scope cannot be read");
-                    SCOPE_RETRY.min(hub.config.scope_refresh)
+                    Duration::ZERO
                 }
-            }
+            };
+            (hub.scope_doubted.clone(), at_least, rest)
         };
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(at_least).await;
+        let _ = tokio::time::timeout(rest, doubted.notified()).await;
     }
 }
 

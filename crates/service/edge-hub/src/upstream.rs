@@ -300,14 +300,20 @@ impl Hub {
     }
 }
 
-/// Reads the twin anew on every new connection, because nothing is queued there while nobody listens.
+/// Reads the twin anew on every new connection, because nothing is queued there while nobody listens; looks at the identity again
+/// when it is refused there.
 async fn follow_state(hub: Weak<Hub>, one: Arc<One>) {
     let mut state = one.session.state();
     loop {
-        let number = match *state.borrow_and_update() {
-            State::Connected { number } => Some(number),
-            State::Connecting | State::Disconnected { .. } | State::Refused { .. } | State::Closed => None,
+        let (number, is_refused) = match *state.borrow_and_update() {
+            State::Connected { number } => (Some(number), false),
+            State::Refused { .. } => (None, true),
+            State::Connecting | State::Disconnected { .. } | State::Closed => (None, false),
         };
+        if is_refused {
+            let Some(hub) = hub.upgrade() else { return };
+            hub.refused_above(&one.client).await;
+        }
         if let Some(number) = number {
             let Some(hub) = hub.upgrade() else { return };
             if one.hears.load(Ordering::Acquire) {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use skerry_testkit::{Hub, HubOptions, sas_token};
 
-use crate::actors::{Client, service};
+use crate::actors::Client;
 use crate::outages::{
     Outage, a_token_ends_the_connection_when_it_expires, eager, nothing_is_lost_when_a_token_is_renewed, renewing,
     resigned, seconds_now,
@@ -22,20 +22,9 @@ fn a_wrong_key_is_final() {
 #[test]
 fn a_disabled_device_is_put_out_and_kept_out() {
     let hub = Hub::start();
-    let mut service = service(&hub);
     let connection_string = hub.create_device("dev-1");
-    let mut device = Client::device(&hub, connection_string.text());
-    device.connect();
-    device.wait_for_connection(true);
-    let key = connection_string.part("SharedAccessKey");
-    service.call(
-        "update_device_with_sas",
-        json!({ "device_id": "dev-1", "etag": null, "primary_key": key, "secondary_key": key, "status": "disabled" }),
-    );
-    device.wait_for_connection(false);
-    let mut again = Client::device(&hub, connection_string.text());
-    let refused = again.talk.try_call("connect", json!({})).unwrap_err();
-    assert!(refused.starts_with("CredentialError"), "{refused}");
+    let client = || Client::device(&hub, connection_string.text());
+    scenario::a_disabled_device_is_put_out_and_kept_out(&hub, &connection_string, client);
 }
 
 #[test]

@@ -90,6 +90,13 @@ fn a_wrong_key_is_final() {
 }
 
 #[test]
+fn a_disabled_device_is_put_out_and_kept_out() {
+    let place = Place::new();
+    let client = || place.device();
+    scenario::a_disabled_device_is_put_out_and_kept_out(&place.hub, &place.connection_string, client);
+}
+
+#[test]
 fn the_newer_connection_takes_over() {
     let place = Place::new();
     scenario::the_newer_connection_takes_over(&mut place.device_with(resigned()), &mut place.device());

@@ -1,7 +1,7 @@
 //! What a device or module does, whether it is connected to the hub or to an edge that speaks for it. The caller creates it.
 
 use serde_json::{Value, json};
-use skerry_testkit::{Hub, eventually};
+use skerry_testkit::{ConnectionString, Hub, eventually};
 
 use crate::actors::{Client, service};
 
@@ -124,6 +124,25 @@ pub(crate) fn send_command(hub: &Hub, device: &str, text: &str, headers: &[(&str
 /// A client that was created with somebody else's key.
 pub(crate) fn a_wrong_key_is_final(mut client: Client) {
     let refused = client.talk.try_call("connect", json!({})).unwrap_err();
+    assert!(refused.starts_with("CredentialError"), "{refused}");
+}
+
+/// `client` creates one for the device of this connection string.
+pub(crate) fn a_disabled_device_is_put_out_and_kept_out(
+    hub: &Hub,
+    connection_string: &ConnectionString,
+    client: impl Fn() -> Client,
+) {
+    let mut device = client();
+    device.connect();
+    device.wait_for_connection(true);
+    let path = format!("/devices/{}", connection_string.part("DeviceId"));
+    let mut identity = hub.rest().call("GET", &path, None);
+    identity["status"] = "disabled".into();
+    let answer = hub.rest().ask("PUT", &path, &[("If-Match", "*")], Some(&identity));
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    device.wait_for_connection(false);
+    let refused = client().talk.try_call("connect", json!({})).unwrap_err();
     assert!(refused.starts_with("CredentialError"), "{refused}");
 }
 

@@ -161,6 +161,34 @@ async fn who_is_deleted_or_disabled_is_put_out_at_the_next_look() {
     world.run(world.hub.authenticate(token("leaf"))).await.unwrap_err();
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_the_hub_above_refuses_is_looked_at_again_before_the_next_look_is_due() {
+    let world = bare_with(leaf(KEY, "enabled")).await;
+    let (one, two) = (world.attach("leaf").await, world.attach("leaf2").await);
+    let a = world.attach("edge/a").await;
+    for client in ["leaf", "leaf2", "edge/a"] {
+        world.until(|| world.cloud.is_connected(client)).await;
+    }
+    {
+        let mut book = world.cloud.book();
+        book.devices[1] = leaf(KEY, "disabled");
+        book.devices.remove(2);
+        book.refused.extend(["leaf".to_owned(), "leaf2".to_owned(), "edge/a".to_owned()]);
+    }
+    // A connection that breaks says nothing about who may come in; a refusal does.
+    world.cloud.drop_connection("leaf");
+    world.pass(Duration::from_secs(5)).await;
+    assert_eq!((one.closed(), two.closed()), (Some(Closed::Disabled), None));
+    // One who is deleted is not told about; the whole scope is read for it, and not at once again.
+    world.cloud.drop_connection("leaf2");
+    world.pass(Duration::from_secs(35)).await;
+    assert_eq!(two.closed(), Some(Closed::Deleted));
+    // Who is as before stays, whatever the reason of the refusal.
+    world.cloud.drop_connection("edge/a");
+    world.pass(Duration::from_secs(120)).await;
+    assert_eq!(a.closed(), None);
+}
+
 /// Somebody who comes in with [`token`].
 async fn let_in(world: &World) -> Client {
     let actor = world.run(world.hub.authenticate(token("leaf"))).await.unwrap();
