@@ -69,7 +69,10 @@ fn without_its_hub_the_edge_starts_what_it_ran_and_keeps_what_modules_say() {
     let mut site = Site::start();
     let waiting = invitation();
     site.deploy(&json!({ "module": steered(&waiting) }), &json!({ "up": "FROM /messages/* INTO $upstream" }));
-    drop(connected(&waiting, "module", &json!({})));
+    let mut talk = connected(&waiting, "module", &json!({}));
+    site.set_desired("module", &json!({ "rate": 3 }));
+    eventually("its twin is known", || (talk.call("get_twin", json!({}))["desired"]["rate"] == 3).then_some(()));
+    drop(talk);
     let id = site.running_id("module");
     // The next best to a power cut: nothing runs, and the hub is out of reach.
     site.edge.kill();
@@ -79,6 +82,7 @@ fn without_its_hub_the_edge_starts_what_it_ran_and_keeps_what_modules_say() {
     let mut talk = connected(&waiting, "module, started again", &json!({}));
     assert_eq!(site.running_id("module"), id);
     talk.call("send", json!({ "data": "without a hub" }));
+    assert_eq!(talk.call("get_twin", json!({}))["desired"]["rate"], 3);
     site.hub.start_again();
     site.hub.events().next_where("message that waited", |event| event["body"] == "without a hub");
     site.module_is("module", "running");

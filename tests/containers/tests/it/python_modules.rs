@@ -92,7 +92,10 @@ fn two_modules_exchange_messages_and_methods_and_a_device_beside_them_does_too()
     site.set_desired("two", &json!({ "rate": 5 }));
     two.event_where("desired", |event| event["patch"]["rate"] == 5);
     two.call("patch_reported", json!({ "patch": { "rate": 5 } }));
-    assert_eq!(two.call("get_twin", json!({}))["desired"]["rate"], 5);
+    let refused = two.try_call("patch_reported", json!({ "patch": { "rate": 6, "big": "x".repeat(40_000) } }));
+    assert!(refused.is_err(), "{refused:?}");
+    let twin = two.call("get_twin", json!({}));
+    assert_eq!((&twin["desired"]["rate"], &twin["reported"]["rate"]), (&json!(5), &json!(5)), "{twin}");
 
     let leaf_string = site.edge.create_leaf(&site.hub, "leaf");
     let mut leaf = Conversation::python("leaf", &repository().join("tests/azure-sdk/python/client.py"), &[]);
