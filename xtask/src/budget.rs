@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::background::{Background, anonymous_bytes, family, load_average, median, resident_bytes, threads_seconds};
-use crate::dist::{install_missing, size_bytes};
+use crate::dist::install_missing;
 use crate::run::{Outcome, Run};
 use crate::shipped;
 use crate::stage::{DEVICE, EDGE_TLS, Stage, manifest};
@@ -52,7 +52,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Outcome {
     let load = load_average();
     let mut lines = vec![Line {
         what: "program",
-        found: size_bytes(&edge)? as f64 / 1e6,
+        found: shipped::check(&edge)? as f64 / 1e6,
         most: 15.0,
         unit: "MB",
         how: format!("stripped, static; allocator: {}", allocator(&edge)?),

@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 /// The programs that make up a release.
 pub(crate) const PROGRAMS: [&str; 3] = ["skerry-edge", "skerry-hub", "skerry"];
 
-/// Builds and copies; prints where they are and how large.
+/// Builds, copies and checks; prints where they are and how large.
 pub(crate) fn run(workspace: &Workspace) -> Outcome {
     install_missing(workspace, &[shipped::MUSL])?;
     let built = shipped::build(workspace)?;
@@ -19,7 +19,7 @@ pub(crate) fn run(workspace: &Workspace) -> Outcome {
     fs::create_dir_all(&folder).map_err(|cause| format!("cannot create {}: {cause}", folder.display()))?;
     for name in PROGRAMS {
         let program = copy(&built, &folder, name)?;
-        println!("{:>6.2} MB  {}", size_bytes(&program)? as f64 / 1e6, program.display());
+        println!("{:>6.2} MB  {}", shipped::check(&program)? as f64 / 1e6, program.display());
     }
     Ok(())
 }
@@ -40,10 +40,4 @@ fn copy(from: &Path, to: &Path, name: &str) -> Outcome<PathBuf> {
         .and_then(|_| fs::rename(&beside, &to))
         .map_err(|cause| format!("cannot copy {} to {}: {cause}", from.display(), to.display()))?;
     Ok(to)
-}
-
-/// The size of a program's file.
-pub(crate) fn size_bytes(program: &Path) -> Outcome<u64> {
-    let found = fs::metadata(program).map_err(|cause| format!("cannot read {}: {cause}", program.display()))?;
-    Ok(found.len())
 }
