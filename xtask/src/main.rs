@@ -12,6 +12,7 @@ mod dist;
 mod engine;
 mod images;
 mod machine;
+mod power_cuts;
 mod run;
 mod shipped;
 mod stage;
@@ -51,6 +52,8 @@ enum Task {
     Budget(budget::Options),
     /// Run a hub, an edge and modules on this machine: to look at, or (`--once`) to be killed while every message is accounted for
     Demo(demo::Options),
+    /// Cut the power of a simulated disk many times: the log and its queues must lose nothing that was acknowledged
+    PowerCuts(power_cuts::Options),
     /// Measure how fast something is beside another of its kind
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -82,6 +85,7 @@ fn perform(task: Task) -> Outcome {
         Task::Dist => dist::run(&workspace),
         Task::Budget(options) => budget::run(&workspace, &options),
         Task::Demo(options) => demo::run(&workspace, &options),
+        Task::PowerCuts(options) => power_cuts::run(&workspace, &options),
         Task::Bench(bench) => bench::run(&workspace, &bench),
     }
 }

@@ -8,7 +8,7 @@ use skerry_sim::{Dice, Truth};
 
 use crate::store::{BYTES_MAX, End, Running, SimClock};
 
-/// Power cuts in a normal run; `SKERRY_CRASH_POINTS` asks for more.
+/// Power cuts in a normal run; `SKERRY_CRASH_POINTS` asks for more (`cargo xtask power-cuts` sets it).
 const CRASH_POINTS: u64 = 1_000;
 /// Things that happen at most between two power cuts.
 const STEPS: u64 = 400;

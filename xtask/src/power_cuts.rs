@@ -1,0 +1,31 @@
+//! `cargo xtask power-cuts`: what the log and its queues must survive, far more often than in a normal test run.
+
+use clap::Args;
+
+use crate::run::{Outcome, Run};
+use crate::workspace::{Workspace, cargo};
+
+/// The one test that cuts the power, and the package it is in.
+const PACKAGE: &str = "skerry-sim";
+const TEST: &str = "crash::no_power_cut_loses_what_was_acknowledged";
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Cut the power at least so many times
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    points: u64,
+    /// The first seed; each seed is one life of a simulated disk and up to four power cuts
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+/// Fails, and names the seed, when one acknowledged message is lost.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Outcome {
+    Run::new(cargo())
+        .args(["test", "--release", "--locked", "--package", PACKAGE, "--test", "it"])
+        .args(["--", "--nocapture", "--exact", TEST])
+        .env("SKERRY_CRASH_POINTS", options.points.to_string())
+        .env("SKERRY_CRASH_SEED", options.seed.to_string())
+        .folder(&workspace.root)
+        .go()
+}
