@@ -21,11 +21,35 @@ pub(crate) struct Options {
 
 /// Fails, and names the seed, when one acknowledged message is lost.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Outcome {
-    Run::new(cargo())
-        .args(["test", "--release", "--locked", "--package", PACKAGE, "--test", "it"])
+    let test = || {
+        let build = ["test", "--release", "--locked", "--package", PACKAGE, "--test", "it"];
+        Run::new(cargo()).args(build).folder(&workspace.root)
+    };
+    test().args(["--no-run"]).go()?;
+    println!("cutting the power {} times: some minutes", options.points);
+    let said = test()
         .args(["--", "--nocapture", "--exact", TEST])
         .env("SKERRY_CRASH_POINTS", options.points.to_string())
         .env("SKERRY_CRASH_SEED", options.seed.to_string())
-        .folder(&workspace.root)
-        .go()
+        .text()?;
+    println!("{}", result(&said)?);
+    Ok(())
+}
+
+/// The test's own words for what it did: without them it did nothing, as when it has another name by now.
+fn result(said: &str) -> Outcome<&str> {
+    let line = said.lines().find(|line| line.contains(" power cuts, "));
+    line.ok_or_else(|| format!("the test {TEST} of {PACKAGE} did not run: {said}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_did_not_run_is_a_failure() {
+        let line = "7 power cuts, 900 messages acknowledged, none lost";
+        assert_eq!(result(&format!("running 1 test\n{line}\ntest crash ... ok\n")), Ok(line));
+        assert!(result("running 0 tests\n").unwrap_err().contains("did not run"));
+    }
 }

@@ -31,13 +31,17 @@ fn target() -> String {
     format!("{}-unknown-linux-musl", std::env::consts::ARCH)
 }
 
-/// Builds all of them; the folder they are in.
+/// Builds all of them and checks that they can ship; the folder they are in.
 pub(crate) fn build(workspace: &Workspace) -> Outcome<PathBuf> {
     let target = target();
     let add = Run::new("rustup").args(["target", "add", &target]).folder(&workspace.root);
     add.into_file(&workspace.tools().join("rustup.log"))?;
     release(workspace, &["--target", &target])?;
-    Ok(workspace.target.join(target).join("release"))
+    let folder = workspace.target.join(target).join("release");
+    for program in PACKAGES {
+        check(&folder.join(program))?;
+    }
+    Ok(folder)
 }
 
 /// The same for those who only want to see it run: where static programs cannot be made, for this machine's own C library.
